@@ -1,0 +1,99 @@
+"""What do the result lines say side by side? A Markdown table per workload, with each peer against Perdure.
+
+Several rounds of the same pair are summed up by their median. It judges nothing: every line that failed says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from workloads import COUNTS, METRICS, RATES, TITLES, percentile
+
+Line = dict[str, Any]
+
+OURS, FLOOR = "perdure", "raw"
+UNITS = {"ms": "ms", "seconds": "s", "second": "/s", "bytes": "B", "percent": "%"}
+
+
+def markdown(lines: list[Line]) -> str:
+    """The whole report."""
+    parts = [header(lines)]
+    for workload in METRICS:
+        of_workload = [line for line in lines if line["workload"] == workload]
+        if of_workload:
+            parts += [f"## {workload}: {TITLES[workload]}", table(workload, of_workload)]
+    return "\n\n".join([*parts, "## Versions", versions(lines)]) + "\n"
+
+
+def header(lines: list[Line]) -> str:
+    quick = any(line.get("quick") for line in lines)
+    size = "**Reduced sizes (`--quick`): these figures show that everything runs, not how fast.**\n\n" if quick else ""
+    return (
+        "# Perdure and its peers, measured in one run\n\n"
+        f"{size}The number in brackets is how many times better Perdure does: peer divided by Perdure for times and "
+        "sizes, Perdure divided by peer for rates. Background is the load of others on the machine during the worst "
+        "round; flushes are those of the disk."
+    )
+
+
+def table(workload: str, lines: list[Line]) -> str:
+    """A row per peer, ours first; then the floor and whatever failed."""
+    raw = summed_up("raw_commit_ms_p50", lines)
+    columns = ["peer", *METRICS[workload], *(["in raw commits"] if raw else []), "background", "flushes"]
+    rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    by_peer = {peer: [line for line in lines if line["peer"] == peer] for peer in (line["peer"] for line in lines)}
+    ours = by_peer.get(OURS, [])
+    for peer in sorted(by_peer.keys() - {FLOOR}, key=lambda peer: (peer != OURS, list(by_peer).index(peer))):
+        theirs = by_peer[peer]
+        cells = [cell(metric, theirs, ours if peer != OURS else []) for metric in METRICS[workload]]
+        rows.append([peer, *cells, *([in_commits(theirs, raw)] if raw else []), *surroundings(theirs)])
+    parts = ["\n".join(f"| {' | '.join(row)} |" for row in rows)]
+    parts += [f"A raw one-row commit: p50 {raw:.3f} ms."] if raw else []
+    parts += [f"{line['peer']} failed: {line['error']}" for line in lines if "error" in line]
+    return "\n\n".join(parts)
+
+
+def cell(metric: str, theirs: list[Line], ours: list[Line]) -> str:
+    """A figure, and how many times better ours is where both are above zero."""
+    value, own = summed_up(metric, theirs), summed_up(metric, ours)
+    if value is None:
+        return "failed" if any("error" in line for line in theirs) else "-"
+    text = f"{number(value)} {unit(metric)}".strip()
+    if own is None or metric in COUNTS or value <= 0 or own <= 0:
+        return text
+    return f"{text} ({number(own / value if metric in RATES else value / own)}x)"
+
+
+def in_commits(lines: list[Line], raw: float) -> str:
+    value = summed_up("step_ms_p50", lines)
+    return "-" if value is None else f"{value / raw:.1f}"
+
+
+def surroundings(lines: list[Line]) -> list[str]:
+    background = max((line.get("background_percent", 0.0) for line in lines), default=0.0)
+    flushes = summed_up("device_flushes", lines)
+    return [f"{background:.0f} %", "-" if flushes is None else f"{flushes:,.0f}"]
+
+
+def summed_up(metric: str, lines: Iterable[Line]) -> float | None:
+    """The median over the rounds that have the metric."""
+    values = [float(line[metric]) for line in lines if line.get(metric) is not None]
+    return percentile(values, 0.5) if values else None
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def unit(metric: str) -> str:
+    words = metric.split("_")
+    return next((UNITS[word] for word in words if word in UNITS), "")
+
+
+def versions(lines: list[Line]) -> str:
+    known = {line["peer"]: line["versions"] for line in lines if line.get("versions")}
+    return "\n".join(
+        f"- {peer}: " + ", ".join(f"{name} {version}" for name, version in found.items())
+        for peer, found in known.items()
+    )

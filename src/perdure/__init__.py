@@ -1,0 +1,49 @@
+"""Perdure: the runtime that AI agents live on.
+
+The layers, lowest first (arrows of import point down only):
+
+    values, errors   what everything speaks          journal   a run as a pure state machine
+    agents           what users write against        store     where runs live
+    kernel           decides and records             hands     acts on the world
+    governance       pure decisions at the gate      runtime   wires it all together
+    cli, demo        for people                      testing   fakes, faults and suites, public
+"""
+
+from perdure.agents.agent import Agent, agent
+from perdure.agents.approval import Approval
+from perdure.agents.attempt import Attempt, current_step
+from perdure.agents.context import Child, Context
+from perdure.agents.tool import DID_NOT_HAPPEN, STILL_UNKNOWN, Happened, Tool, tool
+from perdure.errors import NoRetry, PerdureError, RunCancelled, RunFailed, StepError
+from perdure.runtime import RunHandle, Runtime
+from perdure.values.effects import Retries
+from perdure.values.events import Event
+from perdure.values.runs import Run, RunStatus
+from perdure.values.settings import Settings
+
+__all__ = [
+    "DID_NOT_HAPPEN",
+    "STILL_UNKNOWN",
+    "Agent",
+    "Approval",
+    "Attempt",
+    "Child",
+    "Context",
+    "Event",
+    "Happened",
+    "NoRetry",
+    "PerdureError",
+    "Retries",
+    "Run",
+    "RunCancelled",
+    "RunFailed",
+    "RunHandle",
+    "RunStatus",
+    "Runtime",
+    "Settings",
+    "StepError",
+    "Tool",
+    "agent",
+    "current_step",
+    "tool",
+]

@@ -1,0 +1,1 @@
+"""Pure decisions about what may happen: consent now; policy, identity, budgets and taint later."""

@@ -1,0 +1,107 @@
+"""Who is watching? Followers read the store from their own position and are only nudged when there is more.
+
+So a slow reader costs nothing but its own wait, a reader that comes back after a restart goes on where it was, and
+nothing is kept in memory for anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from perdure.store.contract import Store
+from perdure.values.events import Event
+
+T = TypeVar("T")
+
+_PAGE = 500
+
+
+class Followers:
+    """Nudges for readers of journals, and for those who wait for a run's end."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._nudges: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._ends: defaultdict[str, set[asyncio.Future[Event]]] = defaultdict(set)
+        self._failure: Exception | None = None
+
+    def published(self, run: str, events: list[Event]) -> None:
+        """There is more in the journal of `run`."""
+        for nudge in self._nudges.pop(run, ()):
+            if not nudge.done():
+                nudge.set_result(None)
+        if events and events[-1].terminal:
+            for end in self._ends.pop(run, ()):
+                if not end.done():
+                    end.set_result(events[-1])
+
+    async def changed_elsewhere(self) -> None:
+        """Another process wrote: anybody may have more to read."""
+        for run in list(self._nudges):
+            self.published(run, [])
+        for run in list(self._ends):
+            row = await self._store.run(run)
+            if row is not None and row.status.terminal:
+                self.published(run, await self._store.events(run, row.seq - 1))
+
+    def fail(self, error: Exception) -> None:
+        """The node is dead: nobody will ever be nudged again."""
+        self._failure = error
+        waiting: list[asyncio.Future[None] | asyncio.Future[Event]] = []
+        for nudges in self._nudges.values():
+            waiting += nudges
+        for ends in self._ends.values():
+            waiting += ends
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._nudges.clear()
+        self._ends.clear()
+
+    async def follow(self, run: str, after: int) -> AsyncIterator[Event]:
+        """The journal of `run` after `after`, then live, until its last event."""
+        while True:
+            nudge = self._expect(self._nudges, run)
+            try:
+                events = await self._store.events(run, after, _PAGE)
+                for event in events:
+                    yield event
+                    after = event.seq
+                    if event.terminal:
+                        return
+                if not events:
+                    await nudge
+            finally:
+                self._forget(self._nudges, run, nudge)
+
+    async def end(self, run: str) -> Event:
+        """The last event of `run`, once there is one."""
+        future = self._expect(self._ends, run)
+        try:
+            row = await self._store.run(run)
+            if row is not None and row.status.terminal:
+                return (await self._store.events(run, row.seq - 1))[-1]
+            return await future
+        finally:
+            self._forget(self._ends, run, future)
+
+    def expect_end(self, run: str) -> asyncio.Future[Event]:
+        """Like `end`, for a run that is known not to have ended."""
+        return self._expect(self._ends, run)
+
+    def _expect(self, waiting: defaultdict[str, set[asyncio.Future[T]]], run: str) -> asyncio.Future[T]:
+        if self._failure is not None:
+            raise self._failure
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting[run].add(future)
+        return future
+
+    def _forget(self, waiting: defaultdict[str, set[asyncio.Future[T]]], run: str, future: asyncio.Future[T]) -> None:
+        futures = waiting.get(run)
+        if futures is not None:
+            futures.discard(future)
+            if not futures:
+                del waiting[run]

@@ -1,0 +1,120 @@
+"""Many runs, one fsync: everything that is ready commits together.
+
+Transactions submitted during one turn of the host's loop form a batch; the next batch gathers while one is
+being written. Each submitter hears what became of its own transaction, in order of submission.
+
+A full disk is waited out: nothing was acknowledged, so trying again is safe, and work goes on by itself once
+there is room. Any other failure of the store is fatal for the node: after a failed fsync nobody knows what is
+on the disk (https://wiki.postgresql.org/wiki/Fsync_Errors), and recovery is cheap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from perdure.errors import StoreBusy, StoreError, StoreFull
+from perdure.store.contract import Store, Transaction
+from perdure.values.clock import Clock
+
+log = logging.getLogger("perdure.kernel")
+
+Verdict = Exception | list[int] | None
+_BATCH_MOST = 2_000
+_RETRY_SECONDS = 0.5
+
+
+class GroupCommit:
+    """The one way into the store's `commit`."""
+
+    def __init__(self, store: Store, clock: Clock, on_fatal: Callable[[Exception], None]) -> None:
+        self.commits = 0
+        #: why nothing can be written at the moment, or None
+        self.stalled: StoreError | None = None
+        self._store = store
+        self._clock = clock
+        self._on_fatal = on_fatal
+        self._pending: list[tuple[Callable[[], Transaction], Callable[[Verdict], None]]] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._write_batches(), name="perdure group commit")
+
+    def submit(self, build: Callable[[], Transaction], done: Callable[[Verdict], None]) -> None:
+        """Commit with the next batch; `done` hears None or the signal ids (accepted), or the refusal.
+
+        `build` is called when the batch is written, so that all that gathers until then goes along.
+        """
+        self._pending.append((build, done))
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def commit(self, transaction: Transaction) -> list[int] | None:
+        """Commit and wait. Raises the refusal."""
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self.submit(lambda: transaction, lambda verdict: None if future.done() else future.set_result(verdict))
+        verdict = await future
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+
+    async def close(self) -> None:
+        """Write what is pending, then stop."""
+        self._closed = True
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        if self._task is not None:
+            await self._task
+
+    def abort(self) -> None:
+        """Stop at once, like a crash: what is pending is not written."""
+        self._closed = True
+        self._pending.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _write_batches(self) -> None:
+        while True:
+            if not self._pending:
+                if self._closed:
+                    return
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+                self._wake = None
+                continue
+            batch = self._pending[:_BATCH_MOST]
+            del self._pending[: len(batch)]
+            transactions = [build() for build, _ in batch]
+            try:
+                verdicts = await self._write(transactions)
+            except StoreError as error:
+                self._on_fatal(error)
+                return
+            self.commits += 1
+            for (_, done), verdict in zip(batch, verdicts, strict=True):
+                done(verdict)
+
+    async def _write(self, transactions: list[Transaction]) -> list[Verdict]:
+        while True:
+            try:
+                verdicts = await self._store.commit(transactions)
+            except (StoreFull, StoreBusy) as error:
+                if self.stalled is None:
+                    log.error("%s", error)
+                self.stalled = error
+                if self._closed:
+                    raise
+                await self._pause()
+            else:
+                self.stalled = None
+                return verdicts
+
+    async def _pause(self) -> None:
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._clock.call_later(_RETRY_SECONDS, lambda: over.done() or over.set_result(None))
+        await over

@@ -1,0 +1,66 @@
+"""What each kind of signal does to a live run. Every function journals; nothing here waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from perdure.store.contract import Signal
+from perdure.values.events import event_data
+from perdure.values.json import decode, encode
+
+if TYPE_CHECKING:
+    from perdure.kernel.activation import Activation
+
+#: Kinds that act on a run however full the node is, and whatever the run waits for.
+CONTROL = frozenset({"pause", "resume", "cancel", "release"})
+
+
+def apply_signal(activation: Activation, signal: Signal) -> None:
+    """Turn a signal into events of the run it reached."""
+    _KINDS[signal.kind](activation, decode(signal.data), signal.data)
+
+
+def _message(activation: Activation, data: dict[str, Any], raw: str) -> None:
+    activation.writer.append("message.received", None, None, raw)
+
+
+def _answer(activation: Activation, data: dict[str, Any], raw: str) -> None:
+    activation.writer.append("ask.answered", data["step"], None, raw)
+
+
+def _decision(activation: Activation, data: dict[str, Any], raw: str) -> None:
+    if data["approved"]:
+        activation.steps.grants = {**activation.steps.grants, data["hash"]: data["id"]}
+    type = "approval.granted" if data["approved"] else "approval.rejected"
+    activation.writer.append(type, data["step"], None, raw)
+
+
+def _child(activation: Activation, data: dict[str, Any], raw: str) -> None:
+    activation.writer.append("child.ended", data["step"], None, raw)
+
+
+def _resolve(activation: Activation, data: dict[str, Any], raw: str) -> None:
+    refusal = activation.steps.resolve(data["step"], data["outcome"], data.get("result"), data.get("by"))
+    if refusal is not None:
+        activation.writer.append("run.warning", None, None, event_data(message=refusal))
+
+
+def _control(name: str) -> Callable[[Activation, dict[str, Any], str], None]:
+    def control(activation: Activation, data: dict[str, Any], raw: str) -> None:
+        getattr(activation, name)(encode(data))
+
+    return control
+
+
+_KINDS: dict[str, Callable[[Activation, dict[str, Any], str], None]] = {
+    "message": _message,
+    "answer": _answer,
+    "decision": _decision,
+    "child": _child,
+    "resolve": _resolve,
+    "pause": _control("pause"),
+    "resume": _control("resume"),
+    "cancel": _control("cancel"),
+    "release": _control("release"),
+}

@@ -1,0 +1,103 @@
+"""How runs come to be: keys that make starting safe to repeat, and what happens when a session is busy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perdure.agents.agent import Agent
+from perdure.errors import AlreadyExists, IdempotencyMismatch, SessionBusy
+from perdure.store.contract import Transaction
+from perdure.values.effects import Busy
+from perdure.values.ids import new_run_id
+from perdure.values.json import decode, encode
+from perdure.values.runs import Run
+
+if TYPE_CHECKING:
+    from perdure.kernel.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """How a run is to be started."""
+
+    session: str | None = None
+    idempotency_key: str | None = None
+    priority: int = 0
+    concurrency_key: str | None = None
+    #: None means the agent's own policy
+    busy: Busy | None = None
+
+
+async def start_run(kernel: Kernel, agent: Agent[Any, Any], input_json: str, options: StartOptions) -> Run:
+    """Record a run of `agent`; it moves as soon as there is room. Durable when this returns.
+
+    Raises SessionBusy (policy reject) and IdempotencyMismatch (the key was used with another input).
+    """
+    if options.idempotency_key is not None:
+        earlier = await kernel.store.run_by_key(agent.name, options.idempotency_key)
+        if earlier is not None:
+            return await _same_input(kernel, earlier, input_json)
+    busy = options.busy or agent.busy
+    if options.session is not None and busy in (Busy.STEER, Busy.INTERRUPT):
+        active = await kernel.store.session_active(agent.name, options.session)
+        if active is not None and busy is Busy.STEER:
+            await steer(kernel, active, input_json)
+            return active
+        if active is not None:
+            reason = encode({"by": "interrupt", "reason": "a newer run of the session interrupts it"})
+            await put_signal(kernel, {"run": active.id}, "cancel", reason)
+    return await _create(kernel, agent, input_json, options, must_be_free=busy is Busy.REJECT)
+
+
+async def steer(kernel: Kernel, run: Run, input_json: str) -> None:
+    """Hand a new input to a run that is active: a message on topic `steer`."""
+    await put_signal(kernel, {"run": run.id}, "message", f'{{"topic":"steer","value":{input_json}}}')
+
+
+async def put_signal(kernel: Kernel, target: dict[str, str], kind: str, data: str) -> None:
+    """Make a signal durable; whoever owns the run learns of it."""
+    signal = kernel.signal_to(target, kind, data)
+    ids = await kernel.commits.commit(Transaction(signals=[signal]))
+    kernel.signals_written([signal], ids or [])
+
+
+async def _create(
+    kernel: Kernel, agent: Agent[Any, Any], input_json: str, options: StartOptions, *, must_be_free: bool
+) -> Run:
+    new = kernel.new_run(
+        agent, input_json, id=new_run_id(kernel.clock.now_us()), session=options.session, priority=options.priority,
+        concurrency_key=options.concurrency_key, key=options.idempotency_key,
+        session_must_be_free=must_be_free and options.session is not None,
+    )  # fmt: skip
+    try:
+        await kernel.commits.commit(Transaction(fence=kernel.fence(new.run.shard), create=[new]))
+    except AlreadyExists:
+        kernel.not_written(new)
+        if options.idempotency_key is None:
+            raise
+        earlier = await kernel.store.run_by_key(agent.name, options.idempotency_key)
+        if earlier is None:
+            raise
+        return await _same_input(kernel, earlier, input_json)
+    except SessionBusy:
+        kernel.not_written(new)
+        raise SessionBusy(
+            f"session {options.session!r} of {agent.name} has an active run; wait for it, or start with "
+            f"busy='queue', 'interrupt' or 'steer'"
+        ) from None
+    except BaseException:
+        kernel.not_written(new)
+        raise
+    kernel.run_written(new.run, new.events)
+    return new.run
+
+
+async def _same_input(kernel: Kernel, run: Run, input_json: str) -> Run:
+    first = (await kernel.store.events(run.id, 0, 1))[0]
+    if first.data["input"] != decode(input_json):
+        raise IdempotencyMismatch(
+            f"idempotency key {run.idempotency_key!r} was used by {run.id} with another input; "
+            f"use a new key, or the same input"
+        )
+    return run

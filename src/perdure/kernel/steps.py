@@ -1,0 +1,325 @@
+"""The steps of one run that act on the world: begun, under way, to be tried again, or of unknown outcome.
+
+Fence before spend: an attempt of a `keyed` or `once` step is launched only after its `step.started` is
+committed under the shard's epoch. Attempts of free steps are launched at once; their `step.started` travels with
+whatever the run commits next.
+
+After a crash each unsettled step is picked up by its effect: repeatable ones run again, `once` is put to
+its probe, and where that does not know, to a person.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from perdure.agents.tool import DID_NOT_HAPPEN, Happened
+from perdure.errors import PerdureError
+from perdure.journal.commands import Call
+from perdure.kernel.contract import Admission
+from perdure.kernel.draft import Draft, Entry
+from perdure.kernel.history import StepHistory
+from perdure.kernel.step import StepAttempt, Stop, describe
+from perdure.store.contract import Statement
+from perdure.values.events import event_data
+from perdure.values.json import encode
+
+if TYPE_CHECKING:
+    from perdure.kernel.activation import Activation
+
+
+class Steps:
+    """All unsettled tool steps of one live run."""
+
+    def __init__(self, activation: Activation) -> None:
+        #: under way now, by step
+        self.attempts: dict[int, StepAttempt] = {}
+        #: failed, to be tried again when due, by step
+        self.retrying: dict[int, Call] = {}
+        #: cut off, and only a person can tell what became of them, by step
+        self.unknown: dict[int, Call] = {}
+        #: unused approvals: hash of the action -> ask id
+        self.grants: dict[str, str] = {}
+        #: something was completed since this was last reset
+        self.progressed = False
+        self._history: dict[int, StepHistory] = {}
+        self._probing: set[int] = set()
+        self._streaming: set[StepAttempt] = set()
+        self._activation = activation
+        self._writer = activation.writer
+        self._kernel = activation.kernel
+
+    @property
+    def busy(self) -> bool:
+        """True while something is under way on this node."""
+        return bool(self.attempts or self._probing)
+
+    def begin(self, call: Call, number: int = 1, *, last_heartbeat: Any = None) -> None:
+        """Admit a call and run it."""
+        options, run = call.target.options, self._activation.run
+        decision = self._kernel.decide(
+            Admission(
+                run.id, run.agent, run.session, call.name, options.effect.value, call.arguments_json, options.approval,
+                self.grants,
+            )
+        )  # fmt: skip
+        approval = decision.approval
+        if approval is not None:
+            self.grants = {key: id for key, id in self.grants.items() if id != approval}
+        raw = (
+            f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"effect":"{options.effect.value}",'
+            f'"args":{call.arguments_json}'
+            + (f',"approval":{encode(approval)}' if approval else "")
+            + (f',"at":{encode(call.at)}}}' if call.at else "}")
+        )
+        self._writer.append("step.started", call.step, number, raw)
+        attempt = self.attempts[call.step] = StepAttempt(self, self._kernel, run, call, number, last_heartbeat)
+        if not decision.allowed:
+            self.failed(attempt, {"type": "Denied", "message": decision.reason}, retry=False)
+        elif options.effect.admitted:
+            self._writer.draft.after.append(lambda: self._launch(attempt))
+            self._writer.write_now()
+        else:
+            attempt.launch()
+            self._activation.write_soon()
+
+    def withdraw(self, call: Call) -> None:
+        """The agent stopped waiting for `call`."""
+        step = call.step
+        attempt = self.attempts.get(step)
+        if attempt is not None:
+            attempt.stop(Stop.WITHDRAWN)
+            return
+        waited = self.retrying.pop(step, None) or self.unknown.pop(step, None)
+        if waited or self._last_type(step) in ("step.started", "step.resolved", "step.heartbeat"):
+            self._event("step.cancelled", call, self._attempt_number(step), outcome="unknown")
+            self._activation.write_soon()
+
+    def pick_up(self, call: Call) -> None:
+        """Go on with a call that the journal knows but does not settle."""
+        last = self._last_type(call.step)
+        if last == "step.failed":
+            self._retry_at(call, self._history[call.step].retry_at)
+        elif last == "step.unknown":
+            self.unknown[call.step] = call
+        elif last == "step.resolved" or call.target.options.effect.repeatable:
+            self._again(call)
+        else:
+            self._kernel.spawn_task(self._reconcile(call, "its worker died while it was in flight"))
+            self._probing.add(call.step)
+
+    def adopt(self, history: dict[int, StepHistory], grants: dict[str, str]) -> None:
+        """Take over what a journal says."""
+        self._history, self.grants = history, grants
+
+    def retry(self, step: int) -> None:
+        """The wait before the next attempt is over."""
+        self._again(self.retrying.pop(step))
+
+    def resolve(self, step: int, outcome: str, result: Any, by: str | None) -> str | None:
+        """A person settles an unknown step; returns why it cannot be, or None."""
+        call = self.unknown.get(step)
+        if call is None:
+            return f"step {step} is not of unknown outcome"
+        text = None
+        if outcome == "happened":
+            text = encode(result)
+            try:
+                call.decode(result)
+            except (PerdureError, ValueError) as error:
+                return f"the result does not fit {call.name}: {error}"
+        self._resolve(call, outcome, text, by)
+        return None
+
+    def stop_all(self, reason: Stop) -> None:
+        """Stop everything under way."""
+        for attempt in list(self.attempts.values()):
+            attempt.stop(reason)
+
+    def end_all(self) -> None:
+        """The run is over: stop what is under way, and say so in the journal before its last event."""
+        for attempt in list(self.attempts.values()):
+            self._event("step.cancelled", attempt.call, attempt.number, outcome=_cut_off(attempt))
+            attempt.stop(Stop.WITHDRAWN)
+        self.attempts.clear()
+        self._streaming.clear()
+
+    # What attempts report.
+
+    def completed(self, attempt: StepAttempt, result: str) -> None:
+        """The tool returned."""
+        if not self._settle(attempt):
+            return
+        call = attempt.call
+        raw = f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"result":{result}}}'
+        self.progressed = True
+        if attempt.statements:
+            self._complete_with_statements(attempt, raw)
+            return
+        self._end_streams(attempt)
+        self._writer.append("step.completed", call.step, attempt.number, raw)
+        self._writer.write_now()
+
+    def failed(self, attempt: StepAttempt, error: dict[str, Any], *, retry: bool) -> None:
+        """The tool raised."""
+        if not self._settle(attempt):
+            return
+        call = attempt.call
+        history = self._history.setdefault(call.step, StepHistory())
+        history.failures += 1
+        history.attempt = attempt.number
+        retries = call.target.options.retries
+        if retry and history.failures <= retries.retries:
+            seconds = retries.wait_seconds(history.failures, self._kernel.dice())
+            due = self._kernel.clock.now_us() + round(seconds * 1e6)
+            history.streamed = history.streamed or bool(attempt.streamed)
+            self._event("step.failed", call, attempt.number, error=error, retry_at=due)
+            self._retry_at(call, due)
+        else:
+            self._end_streams(attempt)
+            self._event("step.failed", call, attempt.number, error=error)
+        self._writer.write_now()
+
+    def cut_off(self, attempt: StepAttempt, why: str) -> None:
+        """An unrepeatable attempt was stopped half-way and nobody knows what it did."""
+        if self._settle(attempt):
+            self._history.setdefault(attempt.call.step, StepHistory()).attempt = attempt.number
+            self._probing.add(attempt.call.step)
+            self._kernel.spawn_task(self._reconcile(attempt.call, why))
+
+    def cancelled(self, attempt: StepAttempt) -> None:
+        """The agent no longer waits for it, and the tool has cleaned up."""
+        if self._settle(attempt):
+            self._event("step.cancelled", attempt.call, attempt.number, outcome=_cut_off(attempt))
+            self._activation.write_if_changed()
+            self._activation.write_soon()
+
+    def abandoned(self, attempt: StepAttempt) -> None:
+        """Cut off by a shutdown: whoever recovers the run finds it in flight."""
+        self._settle(attempt)
+
+    def report(self, attempt: StepAttempt, type: str, raw: str) -> None:
+        """An event of the step's own."""
+        self._writer.append(type, attempt.call.step, attempt.number, raw)
+        self._activation.write_soon()
+
+    def streaming(self, attempt: StepAttempt, *, pressing: bool) -> None:
+        """`attempt` has pieces to show: within 50 ms, or at once when there are many."""
+        self._streaming.add(attempt)
+        if pressing:
+            self._writer.write_now()
+        else:
+            self._activation.write_soon()
+
+    @property
+    def streams_wait(self) -> bool:
+        """True while pieces wait to be written."""
+        return bool(self._streaming)
+
+    def flush_streams(self) -> None:
+        """Put all pieces that wait into the draft."""
+        for attempt in self._streaming:
+            self._append_deltas(attempt)
+        self._streaming.clear()
+
+    # Details.
+
+    def _launch(self, attempt: StepAttempt) -> None:
+        # Between admission and launch the agent may have stopped waiting, or the run may have been closed.
+        if self.attempts.get(attempt.call.step) is not attempt:
+            return
+        if attempt.call.step in self._activation.brain.pending:
+            attempt.launch()
+        elif self._settle(attempt):
+            self._event("step.cancelled", attempt.call, attempt.number, outcome="not run")
+
+    def _settle(self, attempt: StepAttempt) -> bool:
+        if self.attempts.get(attempt.call.step) is not attempt or self._writer.closed:
+            return False
+        del self.attempts[attempt.call.step]
+        return True
+
+    def _complete_with_statements(self, attempt: StepAttempt, raw: str) -> None:
+        step = attempt.call.step
+        self.attempts[step] = attempt  # still under way until its SQL is in
+
+        def refused(error: Exception) -> None:
+            self.failed(attempt, describe(error), retry=False)
+
+        draft = Draft(refused=refused)
+        draft.entries.append(Entry("step.completed", step, attempt.number, raw))
+        draft.statements = [Statement(sql, params) for sql, params in attempt.statements]
+        draft.after.append(lambda: self.attempts.pop(step, None))
+        self._writer.write_alone(draft)
+
+    def _retry_at(self, call: Call, due: int) -> None:
+        self.retrying[call.step] = call
+        self._activation.expect_due(due, call.step)
+
+    def _again(self, call: Call) -> None:
+        history = self._history.setdefault(call.step, StepHistory())
+        history.attempt += 1
+        history.last_type = "step.started"
+        if history.streamed:
+            self._writer.append("stream.reset", call.step, history.attempt, event_data(step=call.step))
+            history.streamed = False
+        self.begin(call, history.attempt, last_heartbeat=history.heartbeat)
+
+    async def _reconcile(self, call: Call, why: str) -> None:
+        try:
+            verdict = await self._kernel.hands.probe(call)
+        except Exception as error:  # noqa: BLE001 - a broken probe knows nothing, and says so
+            why, verdict = f"{why}; its probe failed: {error}", None
+        self._probing.discard(call.step)
+        if self._writer.closed or call.step not in self._activation.brain.pending:
+            return
+        if isinstance(verdict, Happened):
+            self._resolve(call, "happened", call.target.signature.encode_result(verdict.result), "probe")
+        elif verdict is DID_NOT_HAPPEN:
+            self._resolve(call, "run-again", None, "probe")
+        else:
+            self.unknown[call.step] = call
+            raw = (
+                f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"why":{encode(why)},'
+                f'"args":{call.arguments_json}}}'
+            )
+            self._writer.append("step.unknown", call.step, self._attempt_number(call.step), raw)
+            self._writer.write_now()
+
+    def _resolve(self, call: Call, outcome: str, result: str | None, by: str | None) -> None:
+        self.unknown.pop(call.step, None)
+        raw = (
+            f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"outcome":"{outcome}","by":{encode(by)}'
+            + (f',"result":{result}}}' if result is not None else "}")
+        )
+        self._writer.append("step.resolved", call.step, self._attempt_number(call.step), raw)
+        if outcome == "run-again":
+            self._again(call)
+        self._writer.write_now()
+
+    def _event(self, type: str, call: Call, attempt: int, **fields: Any) -> None:
+        self._writer.append(type, call.step, attempt, event_data(step=call.step, kind="tool", name=call.name, **fields))
+
+    def _append_deltas(self, attempt: StepAttempt) -> None:
+        for raw in attempt.take_deltas():
+            self._writer.append("stream.delta", attempt.call.step, attempt.number, raw)
+
+    def _end_streams(self, attempt: StepAttempt) -> None:
+        self._streaming.discard(attempt)
+        self._append_deltas(attempt)
+        for name in attempt.streamed:
+            raw = event_data(step=attempt.call.step, name=name)
+            self._writer.append("stream.completed", attempt.call.step, attempt.number, raw)
+
+    def _attempt_number(self, step: int) -> int:
+        history = self._history.get(step)
+        return max(1, history.attempt) if history is not None else 1
+
+    def _last_type(self, step: int) -> str:
+        history = self._history.get(step)
+        return history.last_type if history is not None else ""
+
+
+def _cut_off(attempt: StepAttempt) -> str:
+    if not attempt.launched:
+        return "not run"
+    return "cancelled" if attempt.call.target.options.effect.repeatable else "unknown"

@@ -1,0 +1,392 @@
+"""The Runtime: wires store, kernel, hands and governance together, and is what programs hold in their hands.
+
+    async with Runtime("sqlite:///shop.db", agents=[buyer]) as rt:
+        run = await rt.start(buyer, ["pen"], session="acme")
+        print(await run.result())
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from typing_extensions import TypeVarTuple, Unpack
+
+from perdure.agents.agent import Agent
+from perdure.errors import (
+    AlreadySettled,
+    InvalidInput,
+    InvalidSetting,
+    NotFound,
+    PerdureError,
+    RunCancelled,
+    RunFailed,
+)
+from perdure.governance.answers import check_answer
+from perdure.governance.consent import ConsentGate
+from perdure.hands.tools import ToolHands
+from perdure.kernel import branches
+from perdure.kernel.kernel import Kernel
+from perdure.kernel.starting import StartOptions, put_signal, start_run
+from perdure.store import store_from_url
+from perdure.store.contract import Ask, AskClose, RunFilter, Store, Transaction
+from perdure.values.clock import Clock, SystemClock
+from perdure.values.effects import Busy
+from perdure.values.events import Event
+from perdure.values.json import decode, encode
+from perdure.values.runs import Run, RunStatus
+from perdure.values.settings import Settings
+
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+
+DEFAULT_STORE = "sqlite:///.perdure/perdure.db"
+
+
+class Runtime:
+    """A node in this process. With `agents` it runs them; without, it is a client of whoever does."""
+
+    def __init__(
+        self, store: str | Store = DEFAULT_STORE, agents: Iterable[Agent[Any, Any]] = (), *, work: bool = True,
+        clock: Clock | None = None, settings: Settings | None = None, dice: Callable[[], float] | None = None,
+    ) -> None:  # fmt: skip
+        self._clock = clock or SystemClock()
+        self.settings = settings or Settings()
+        self.agents = AgentSet(agents)
+        self._work = work and bool(list(self.agents.names()))
+        self.store = store_from_url(store, self._clock) if isinstance(store, str) else store
+        extra = {"dice": dice} if dice is not None else {}
+        self.kernel = Kernel(
+            self.store, self.agents, ToolHands(self.settings.threads), ConsentGate(), clock=self._clock,
+            settings=self.settings, **extra,
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Runtime:
+        await self.kernel.start(work=self._work)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self, *, finish_seconds: float | None = None) -> None:
+        """Let steps finish for `finish_seconds` (default: the setting), then stop. Nothing is lost either way."""
+        await self.kernel.stop(finish_seconds=finish_seconds)
+
+    async def idle(self) -> None:
+        """Return when nothing can move without a person, a message or a timer."""
+        await self.kernel.idle()
+
+    # Runs.
+
+    async def start(
+        self, agent: Agent[Unpack[Ts], R], *args: Unpack[Ts], session: str | None = None,
+        idempotency_key: str | None = None, priority: int = 0, concurrency_key: str | None = None,
+        busy: str | None = None,
+    ) -> RunHandle[R]:  # fmt: skip
+        """Start a run; it is durable when this returns.
+
+        session: the identity whose state and memory it uses; one run at a time. idempotency_key: starting twice
+        with the same key and input gives the same run. priority: higher goes first. busy: what to do when the
+        session is busy (queue | reject | interrupt | steer; default: the agent's policy).
+
+        Raises InvalidInput before anything is recorded, SessionBusy, IdempotencyMismatch.
+        """
+        _, text = agent.signature.bind(args, {})
+        return await self._start(agent, text, session, idempotency_key, priority, concurrency_key, busy)
+
+    async def start_json(
+        self, agent: Agent[Any, Any] | str, value: Any, *, session: str | None = None,
+        idempotency_key: str | None = None, priority: int = 0, concurrency_key: str | None = None,
+        busy: str | None = None,
+    ) -> RunHandle[Any]:  # fmt: skip
+        """Like `start`, with the input as a JSON value: the value itself for one parameter, an object for several."""
+        found = self._agent(agent) if isinstance(agent, str) else agent
+        text = found.signature.from_json(value)
+        return await self._start(found, text, session, idempotency_key, priority, concurrency_key, busy)
+
+    async def run(self, id: str) -> RunHandle[Any]:
+        """The run with this id (or with an id that ends in it). Raises NotFound."""
+        return RunHandle(self, await self.find(id), None)
+
+    async def find(self, id: str) -> Run:
+        """The row of the run with this id, or with the only id that ends in it. Raises NotFound."""
+        run = await self.store.run(id)
+        if run is not None:
+            return run
+        matching = await self.store.runs(RunFilter(suffix=id, limit=2)) if len(id) >= 4 else []
+        if len(matching) == 1:
+            return matching[0]
+        what = "several runs end" if matching else "no run has this id or ends"
+        raise NotFound(f"{what} in {id!r}; list them with: perdure runs")
+
+    async def runs(self, filter: RunFilter | None = None) -> list[Run]:
+        """Runs that match, newest first."""
+        return await self.store.runs(filter or RunFilter())
+
+    async def send(self, target: str, topic: str, value: Any = None, *, agent: str | None = None) -> None:
+        """Send a message to a run, or with `agent` to that agent's session `target`.
+
+        A session without an active run keeps it for the next. Raises NotFound, AlreadySettled.
+        """
+        data = encode({"topic": topic, "value": value})
+        if agent is not None:
+            await put_signal(self.kernel, {"agent": agent, "session": target}, "message", data)
+        else:
+            await self._signal(await self._open_run(target), "message", data)
+
+    async def pause(self, id: str, *, by: str | None = None, note: str | None = None) -> None:
+        """Stop a run from moving until resumed; what is in flight may end. Raises NotFound, AlreadySettled."""
+        await self._signal(await self._open_run(id), "pause", encode(_said(by=by, note=note)))
+
+    async def resume(self, id: str, *, by: str | None = None) -> None:
+        """Let a paused run go on. Raises NotFound, AlreadySettled."""
+        await self._signal(await self._open_run(id), "resume", encode(_said(by=by)))
+
+    async def cancel(self, id: str, *, by: str | None = None, reason: str | None = None) -> None:
+        """Cancel a run and its children; its clean-up code runs. Raises NotFound, AlreadySettled."""
+        await self._signal(await self._open_run(id), "cancel", encode(_said(by=by, reason=reason)))
+
+    async def retry(self, id: str, *, from_step: int | None = None) -> RunHandle[Any]:
+        """Try again what did not work out.
+
+        A quarantined run is released and goes on itself. A failed or cancelled one has ended, and an end never
+        changes: a fork of it goes on from the failed step (or `from_step`).
+        """
+        run = await self.find(id)
+        if run.status is RunStatus.QUARANTINED and from_step is None:
+            await self._signal(run, "release", "{}")
+            return RunHandle(self, run, None)
+        if run.status is RunStatus.SUCCEEDED and from_step is None:
+            raise AlreadySettled(f"{run.id} succeeded; to repeat a part of it: perdure fork {run.id} --at STEP")
+        return RunHandle(self, await branches.fork(self.kernel, run, at=from_step), None)
+
+    async def fork(self, id: str, *, at: int, input: Any = None, result: Any = branches.UNCHANGED) -> RunHandle[Any]:
+        """A new run that shares this one's journal before step `at` and goes on live from there.
+
+        input: another input (by parameter name, or the single parameter's value). result: what step `at` is to
+        have brought, instead of running it. Raises NotFound, InvalidInput.
+        """
+        run = await self.find(id)
+        text = None
+        if input is not None:
+            text = self._agent(run.agent).signature.from_json(input) if run.agent in self.agents.names() else None
+            text = text if text is not None else encode(input)
+        return RunHandle(self, await branches.fork(self.kernel, run, at=at, input_json=text, result=result), None)
+
+    async def resolve(self, id: str, step: int, outcome: str, *, result: Any = None, by: str | None = None) -> None:
+        """Settle a step of unknown outcome: `happened` (with its result), `run-again` or `fail`."""
+        if outcome not in ("happened", "run-again", "fail"):
+            raise InvalidSetting(f"outcome must be happened, run-again or fail, not {outcome!r}")
+        run = await self._open_run(id)
+        wait = run.wait or {}
+        unknown = [event for event in await self.store.events(run.id) if event.step == step]
+        if not unknown or unknown[-1].type != "step.unknown":
+            raise NotFound(f"step {step} of {run.id} is not of unknown outcome (the run waits for: {wait or 'nothing'})")
+        data = {"step": step, "outcome": outcome, "result": result, "by": by}
+        await self._signal(run, "resolve", encode(data))
+
+    # People.
+
+    async def inbox(self, *, to: str | None = None, run: str | None = None) -> list[Ask]:
+        """Open questions and approvals, oldest first."""
+        return await self.store.asks(to=to, run=run)
+
+    async def answer(self, id: str, value: Any, *, by: str | None = None) -> None:
+        """Answer a question. Raises NotFound, InvalidInput (it does not fit), AlreadySettled."""
+        ask = await self._ask(id, "ask")
+        check_answer(ask.id, decode(ask.detail).get("schema"), value)
+        data = {"id": ask.id, "step": ask.step, "value": value, "by": by}
+        await self._settle_ask(ask, "answered", "answer", data, answer=encode(value), by=by, note=None)
+
+    async def approve(
+        self, id: str, *, edit: dict[str, Any] | None = None, by: str | None = None, note: str | None = None
+    ) -> None:
+        """Consent to an action, or with `edit` to it with other arguments (by name, those that change)."""
+        ask = await self._ask(id, "approval")
+        detail = decode(ask.detail)
+        args, hash = detail["args"], detail["hash"]
+        if edit:
+            args = {**args, **edit}
+            check_answer(ask.id, detail.get("schema"), args)
+            hash = branches.hash_of(ask, args)
+        data = {
+            "id": ask.id, "step": ask.step, "approved": True, "args": args, "hash": hash, "by": by, "note": note,
+        }  # fmt: skip
+        await self._settle_ask(ask, "approved", "decision", data, answer=encode(args), by=by, note=note)
+
+    async def reject(self, id: str, *, by: str | None = None, note: str | None = None) -> None:
+        """Refuse an action. Raises NotFound, AlreadySettled."""
+        ask = await self._ask(id, "approval")
+        data = {"id": ask.id, "step": ask.step, "approved": False, "by": by, "note": note}
+        await self._settle_ask(ask, "rejected", "decision", data, answer=None, by=by, note=note)
+
+    # Journals.
+
+    async def events(self, id: str, after: int = 0) -> AsyncIterator[Event]:
+        """The journal after `after`, then live, until the run's last event."""
+        run = await self.find(id)
+        async for event in self.kernel.followers.follow(run.id, after):
+            yield event
+
+    async def journal(self, id: str, after: int = 0, limit: int | None = None) -> list[Event]:
+        """The journal as it is now."""
+        return await self.store.events((await self.find(id)).id, after, limit)
+
+    # Details.
+
+    async def _start(
+        self, agent: Agent[Any, R], text: str, session: str | None, key: str | None, priority: int,
+        concurrency_key: str | None, busy: str | None,
+    ) -> RunHandle[R]:  # fmt: skip
+        self._alive()
+        if session is not None and not session:
+            raise InvalidInput("a session's key must not be empty")
+        options = StartOptions(session, key, priority, concurrency_key, _busy(busy))
+        run = await start_run(self.kernel, agent, text, options)
+        return RunHandle(self, run, agent)
+
+    async def _open_run(self, id: str) -> Run:
+        run = await self.find(id)
+        if run.status.terminal:
+            raise AlreadySettled(f"{run.id} has {run.status}; to go on from one of its steps: perdure fork {run.id}")
+        return run
+
+    async def _signal(self, run: Run, kind: str, data: str) -> None:
+        self._alive()
+        await put_signal(self.kernel, {"run": run.id, "agent": run.agent}, kind, data)
+
+    async def _ask(self, id: str, kind: str) -> Ask:
+        ask = await self.store.ask(id)
+        if ask is None:
+            matching = [ask for ask in await self.store.asks() if ask.id.endswith(id)] if len(id) >= 3 else []
+            ask = matching[0] if len(matching) == 1 else None
+        if ask is None:
+            raise NotFound(f"no question or approval {id!r}; list them with: perdure inbox")
+        if ask.kind != kind:
+            verb = "approve or reject" if ask.kind == "approval" else "answer"
+            raise InvalidInput(f"{ask.id} is an {ask.kind}: {verb} it with: perdure {verb.split()[0]} {ask.id}")
+        return ask
+
+    async def _settle_ask(
+        self, ask: Ask, status: str, kind: str, data: dict[str, Any], *, answer: str | None, by: str | None,
+        note: str | None,
+    ) -> None:  # fmt: skip
+        self._alive()
+        signal = self.kernel.signal_to({"run": ask.run}, kind, encode({k: v for k, v in data.items() if v is not None}))
+        close = AskClose(ask.id, status, self._clock.now_us(), answer=answer, by=by, note=note)
+        try:
+            ids = await self.kernel.commits.commit(Transaction(close_asks=[close], signals=[signal]))
+        except AlreadySettled:
+            now = await self.store.ask(ask.id)
+            how = f"{now.status}{f' by {now.by}' if now.by else ''}" if now is not None else "gone"
+            raise AlreadySettled(f"{ask.id} is {how} already") from None
+        self.kernel.signals_written([signal], ids or [])
+
+    def _agent(self, name: str) -> Agent[Any, Any]:
+        agent = self.agents.latest(name)
+        if agent is None:
+            known = ", ".join(sorted(self.agents.names())) or "none"
+            raise NotFound(f"this runtime has no agent {name!r} (it has: {known})")
+        return agent
+
+    def _alive(self) -> None:
+        if self.kernel.failure is not None:
+            raise PerdureError(f"this node has stopped: {self.kernel.failure}") from self.kernel.failure
+
+
+class RunHandle(Generic[R]):
+    """One run, from outside."""
+
+    def __init__(self, runtime: Runtime, run: Run, agent: Agent[Any, R] | None) -> None:
+        self.id = run.id
+        self._runtime = runtime
+        self._agent = agent or runtime.agents.get(run.agent, run.version)
+
+    async def result(self, timeout: float | None = None) -> R:
+        """The run's result, once it has one; of its continuation, if it continued.
+
+        Raises RunFailed, RunCancelled, and TimeoutError after `timeout` seconds (the run goes on).
+        """
+        async with asyncio.timeout(timeout):
+            return await self._result()
+
+    def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """The journal after `after`, then live, until the run's last event."""
+        return self._runtime.kernel.followers.follow(self.id, after)
+
+    async def status(self) -> Run:
+        """The run's row as it is now."""
+        return await self._runtime.find(self.id)
+
+    async def send(self, topic: str, value: Any = None) -> None:
+        """Send the run a message."""
+        await self._runtime.send(self.id, topic, value)
+
+    async def pause(self) -> None:
+        """Stop it from moving."""
+        await self._runtime.pause(self.id)
+
+    async def resume(self) -> None:
+        """Let it go on."""
+        await self._runtime.resume(self.id)
+
+    async def cancel(self, reason: str | None = None) -> None:
+        """Cancel it and its children."""
+        await self._runtime.cancel(self.id, reason=reason)
+
+    async def _result(self) -> R:
+        end = await self._runtime.kernel.followers.end(self.id)
+        data = end.data
+        match end.type:
+            case "run.continued":
+                return await (await self._runtime.run(data["run"])).result()
+            case "run.failed":
+                error = data["error"]
+                raise RunFailed(f"{error['type']}: {error['message']}", type=error["type"], run=self.id)
+            case "run.cancelled":
+                raise RunCancelled(f"{self.id} was cancelled" + (f": {data['reason']}" if data.get("reason") else ""))
+        result: R = self._agent.signature.decode_result(data["result"]) if self._agent is not None else data["result"]
+        return result
+
+
+class AgentSet:
+    """The agents of a runtime, by name and version; the last given version of a name is the newest."""
+
+    def __init__(self, agents: Iterable[Agent[Any, Any]]) -> None:
+        self._versions: dict[str, dict[str, Agent[Any, Any]]] = {}
+        for agent in agents:
+            if not isinstance(agent, Agent):
+                raise InvalidSetting(f"{agent!r} is not an agent; decorate it with @agent")
+            if agent.version in self._versions.setdefault(agent.name, {}):
+                raise InvalidSetting(f"agent {agent.name} is given twice with version {agent.version!r}")
+            self._versions[agent.name][agent.version] = agent
+
+    def get(self, name: str, version: str) -> Agent[Any, Any] | None:
+        """That version of an agent, or None."""
+        return self._versions.get(name, {}).get(version)
+
+    def latest(self, name: str) -> Agent[Any, Any] | None:
+        """The newest version of an agent, or None."""
+        versions = self._versions.get(name)
+        return next(reversed(versions.values())) if versions else None
+
+    def names(self) -> Sequence[str]:
+        """The names of all agents."""
+        return list(self._versions)
+
+
+def _busy(value: str | None) -> Busy | None:
+    if value is None:
+        return None
+    try:
+        return Busy(value)
+    except ValueError:
+        raise InvalidSetting(f"busy must be one of {', '.join(Busy)}, not {value!r}") from None
+
+
+def _said(**fields: str | None) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if value is not None}

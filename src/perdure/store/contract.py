@@ -1,0 +1,274 @@
+"""What the kernel asks of a store. One Protocol, several implementations, one conformance suite.
+
+A store keeps seven things: runs (one row each), events (the journals), signals (what reaches a run from
+outside, until its owner has journaled it), asks (questions and approvals), sessions (their state), shards
+(leases with epochs) and a version of its own schema.
+
+Two rules make it trustworthy:
+
+- `commit` takes many transactions and makes them durable together, but accepts or refuses each by itself:
+  a refused transaction changes nothing and does not disturb its neighbours. When `commit` returns, the
+  accepted ones survive power loss. When it raises StoreError, none of them happened.
+- A transaction with a fence is accepted only while (shard, epoch) is still the shard's current epoch,
+  checked in the same database transaction as the write. A lease only says who may try; the epoch in the
+  write says who may write. Transactions without a fence may only create runs, put signals and close asks.
+
+Nothing here knows about agents, steps or retries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from perdure.values.events import Event
+from perdure.values.runs import Run, RunStatus
+
+
+class Fence(NamedTuple):
+    """The right to write runs of one shard, as of one claim."""
+
+    shard: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Something that reaches a run from outside: message, answer, control word, end of a child.
+
+    Addressed to a run, or (run=None) to whatever run of (agent, session) is active or comes next.
+    """
+
+    agent: str
+    session: str | None
+    run: str | None
+    kind: str
+    #: JSON text
+    data: str
+    #: shard of the addressee: its owner reads it
+    shard: str
+    created: int
+    #: given by the store; increasing
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question or an approval as an object that can be listed and decided from anywhere."""
+
+    id: str
+    run: str
+    agent: str
+    session: str | None
+    shard: str
+    step: int
+    #: "ask" or "approval"
+    kind: str
+    #: the question, or the name of the action
+    title: str
+    #: JSON text: schema of the answer (ask), or {"args":…, "hash":…, "schema":…} (approval)
+    detail: str
+    to: str | None
+    created: int
+    deadline: int | None = None
+    #: open | answered | approved | rejected | expired | withdrawn
+    status: str = "open"
+    #: JSON text of the answer or of the approved arguments
+    answer: str | None = None
+    by: str | None = None
+    note: str | None = None
+    closed: int | None = None
+
+
+@dataclass(slots=True)
+class RunUpdate:
+    """New values for a run's row. Everything is written as given; `seq` and `steps` come from the events."""
+
+    status: RunStatus
+    updated: int
+    reason: str | None = None
+    wait: dict[str, Any] | None = None
+    wake_at: int | None = None
+    attempt: int | None = None
+    strikes: int | None = None
+
+
+@dataclass(slots=True)
+class AskClose:
+    """Close an ask that must still be open; otherwise the whole transaction is refused (AlreadySettled).
+
+    With `lenient`, an ask that is closed already stays as it is and nothing is refused.
+    """
+
+    id: str
+    status: str
+    closed: int
+    answer: str | None = None
+    by: str | None = None
+    note: str | None = None
+    lenient: bool = False
+
+
+@dataclass(slots=True)
+class NewRun:
+    """A run to create, with its first event (`run.queued`, or the events a fork or import starts with)."""
+
+    run: Run
+    events: Sequence[Event]
+    #: refuse with SessionBusy when another run of the session is not terminal
+    session_must_be_free: bool = False
+
+
+@dataclass(slots=True)
+class Statement:
+    """One SQL statement of a `transaction` tool, run in the same commit, kept away from our tables."""
+
+    sql: str
+    params: tuple[Any, ...] | dict[str, Any] = ()
+
+
+@dataclass(slots=True)
+class Transaction:
+    """All or nothing. Every field is optional; the fence is needed for events, updates and state."""
+
+    fence: Fence | None = None
+    #: appended in order; (run, seq) must be new, and dense after what the run has
+    events: Sequence[Event] = ()
+    #: run id -> new row values
+    updates: dict[str, RunUpdate] = field(default_factory=dict)
+    create: Sequence[NewRun] = ()
+    signals: Sequence[Signal] = ()
+    #: ids of signals that are now journaled
+    consume: Sequence[int] = ()
+    open_asks: Sequence[Ask] = ()
+    close_asks: Sequence[AskClose] = ()
+    #: (agent, session, {key: JSON text, or None to delete})
+    state: tuple[str, str, dict[str, str | None]] | None = None
+    statements: Sequence[Statement] = ()
+
+
+class Lease(NamedTuple):
+    """One claimed shard."""
+
+    shard: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard as `doctor` and `runs` show it. `expires` is microseconds since the epoch, store's clock."""
+
+    name: str
+    owner: str | None
+    epoch: int
+    expires: int | None
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; None means any. Newest first."""
+
+    agent: str | None = None
+    session: str | None = None
+    statuses: tuple[RunStatus, ...] = ()
+    parent: str | None = None
+    #: created at or after, microseconds
+    since: int | None = None
+    #: page: only runs created before this run id
+    before: str | None = None
+    #: run ids that end in this text (people type the end of an id)
+    suffix: str | None = None
+    limit: int = 100
+
+
+class Store(Protocol):
+    """A place where runs live. All methods raise StoreError (or a subclass) when the store fails."""
+
+    async def open(self) -> None:
+        """Create or migrate the schema and become usable.
+
+        Raises StoreNewer, StoreCorrupt, StoreReadOnly, StoreFull.
+        """
+
+    async def close(self) -> None:
+        """Release everything; idempotent."""
+
+    async def commit(self, batch: Sequence[Transaction]) -> list[Exception | list[int] | None]:
+        """Make `batch` durable in order; for each transaction, None (or the ids of its signals) or its refusal.
+
+        Refusals: Fenced, SessionBusy, AlreadySettled (ask closed before), AlreadyExists (run id or
+        idempotency key is taken), StatementFailed (a user's SQL). Raises StoreError when nothing was written.
+        """
+
+    async def run(self, id: str) -> Run | None:
+        """One run, or None."""
+
+    async def runs(self, filter: RunFilter) -> list[Run]:
+        """Runs that match, newest first."""
+
+    async def run_by_key(self, agent: str, idempotency_key: str) -> Run | None:
+        """The run that was started with this key, or None."""
+
+    async def events(self, run: str, after: int = 0, limit: int | None = None) -> list[Event]:
+        """A run's own journal after `after`, in order; a fork's shared prefix is included, in its own name."""
+
+    async def state(self, agent: str, session: str) -> dict[str, str]:
+        """The session's state: key -> JSON text."""
+
+    async def session_active(self, agent: str, session: str) -> Run | None:
+        """The session's run that has begun and not ended, or None."""
+
+    async def session_next(self, agent: str, session: str) -> Run | None:
+        """The session's queued run that goes next (priority, then age), or None."""
+
+    async def signals(self, shards: Iterable[str], after: int = 0, limit: int = 1000) -> list[Signal]:
+        """Signals for these shards with id > after, in order."""
+
+    async def run_signals(self, run: str) -> list[Signal]:
+        """Signals addressed to this run, or to its (agent, session) at large, in order."""
+
+    async def asks(
+        self, *, run: str | None = None, to: str | None = None, status: str | None = "open", limit: int = 1000
+    ) -> list[Ask]:
+        """Questions and approvals, oldest first."""
+
+    async def ask(self, id: str) -> Ask | None:
+        """One ask, or None."""
+
+    async def ready(self, shards: Iterable[str], limit: int) -> list[Run]:
+        """Queued runs of these shards whose session is free, by priority (high first), then age."""
+
+    async def active(self, shards: Iterable[str]) -> list[Run]:
+        """Runs of these shards with status running: what a dead owner left behind."""
+
+    async def due(self, shards: Iterable[str], until: int, limit: int) -> list[Run]:
+        """Waiting runs of these shards with wake_at <= until, earliest first."""
+
+    async def next_due(self, shards: Iterable[str]) -> int | None:
+        """The earliest wake_at of a waiting run of these shards, or None."""
+
+    async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
+        """Take those of `shards` that are free, expired or whose owner is known dead; epochs grow by one."""
+
+    async def renew(self, node: str, leases: Iterable[Lease], lease_seconds: float) -> list[Lease]:
+        """Extend leases; returns those still held. A missing one was lost: stop its work."""
+
+    async def release(self, node: str, leases: Iterable[Lease]) -> None:
+        """Give leases up; ones that were lost are ignored."""
+
+    async def shards(self) -> list[Shard]:
+        """All shards ever claimed."""
+
+    async def slots(self) -> int:
+        """Into how many shards an agent's sessions are spread; fixed when the store was made."""
+
+    async def wait_change(self) -> None:
+        """Return when another process may have committed. Early is fine; later than 50 ms is not."""
+
+    async def check(self) -> list[str]:
+        """Problems found by a full integrity check; empty when sound."""
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy while work goes on."""

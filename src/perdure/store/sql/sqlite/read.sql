@@ -1,0 +1,135 @@
+-- name: run
+-- One run.
+select * from perdure_runs_now where id = ?;
+
+-- name: run_by_key
+-- The run an idempotency key started.
+select * from perdure_runs_now where agent = ? and idempotency_key = ?;
+
+-- name: runs
+-- Runs by a filter: its conditions replace `true`.
+select * from perdure_runs_now where true order by key desc limit :limit;
+
+-- name: session_active
+-- The session's run that has begun and not ended.
+select * from perdure_runs_now
+where agent = ? and session = ? and session is not null
+    and status in ('running', 'waiting', 'paused', 'quarantined');
+
+-- name: session_next
+-- The session's queued run that goes next.
+select * from perdure_runs_now
+where agent = ? and session = ? and session is not null and status = 'queued'
+order by priority desc, key limit 1;
+
+-- name: active
+-- Runs that some owner of these shards had in hand.
+select * from perdure_runs_now
+where key in (
+    select run.key from json_each(:shards) as owned
+    join perdure_runs as run on run.shard = owned.value and run.status = 'running'
+)
+order by key;
+
+-- name: ready
+-- Queued runs whose session is free, one for each session; the best of each shard, then the best of those.
+select * from perdure_runs_now
+where key in (
+    select best.key from json_each(:shards) as owned
+    join perdure_runs as best on best.key in (
+        select run.key from perdure_runs as run
+        where run.shard = owned.value and run.status = 'queued' and (
+            run.session is null
+            or run.key = (
+                select other.key from perdure_runs as other
+                where other.agent = run.agent and other.session = run.session and other.session is not null
+                    and other.status = 'queued'
+                order by other.priority desc, other.key limit 1
+            )
+            and not exists (
+                select 1 from perdure_runs as other
+                where other.agent = run.agent and other.session = run.session and other.session is not null
+                    and other.status in ('running', 'waiting', 'paused', 'quarantined')
+            )
+        )
+        order by run.priority desc, run.key limit :limit
+    )
+    order by best.priority desc, best.key limit :limit
+)
+order by priority desc, key;
+
+-- name: due
+-- Waiting runs whose timer is due: the earliest of each shard, then the earliest of those.
+select * from perdure_runs_now
+where key in (
+    select first.key from json_each(:shards) as owned
+    join perdure_runs as first on first.key in (
+        select run.key from perdure_runs as run
+        where run.shard = owned.value and run.status = 'waiting' and run.wake_at <= :until
+        order by run.wake_at, run.key limit :limit
+    )
+    order by first.wake_at, first.key limit :limit
+)
+order by wake_at, key;
+
+-- name: next_due
+-- The earliest timer of a waiting run.
+select min((
+    select min(run.wake_at) from perdure_runs as run
+    where run.shard = owned.value and run.status = 'waiting' and run.wake_at is not null
+))
+from json_each(:shards) as owned;
+
+-- name: journal
+-- Where a run's own events are, and whose prefix it shares.
+select key, forked_run, forked_seq from perdure_runs where id = ?;
+
+-- name: events
+-- A stretch of a journal.
+select seq, type, time, step, attempt, data from perdure_events
+where run = ? and seq > ? and seq <= ? order by seq limit ?;
+
+-- name: end
+-- Where a run's own journal ends before a given event, and the highest step until there.
+select coalesce(max(seq), 0), coalesce(max(step), 0) from perdure_events where run = ? and seq <= ?;
+
+-- name: signals
+-- What waits for the owners of these shards.
+select agent, session, run, kind, data, shard, created, id from perdure_signals
+where id > :after and shard in (select value from json_each(:shards))
+order by id limit :limit;
+
+-- name: run_signals
+-- What waits for one run: addressed to it, or to its session at large.
+select agent, session, run, kind, data, shard, created, id from perdure_signals where run = :run
+union all
+select signal.agent, signal.session, null, signal.kind, signal.data, signal.shard, signal.created, signal.id
+from perdure_runs as run
+join perdure_signals as signal
+    on signal.agent = run.agent and signal.session is run.session and signal.run is null
+where run.id = :run
+order by id;
+
+-- name: ask
+-- One question or approval.
+select id, run, agent, session, shard, step, kind, title, detail, addressee, created, deadline, status, answer,
+    closed_by, note, closed
+from perdure_asks where id = ?;
+
+-- name: asks
+-- Questions and approvals by run, addressee and status, oldest first: conditions replace `true`.
+select id, run, agent, session, shard, step, kind, title, detail, addressee, created, deadline, status, answer,
+    closed_by, note, closed
+from perdure_asks where true order by key limit :limit;
+
+-- name: state
+-- A session's state.
+select name, value from perdure_state where agent = ? and session = ?;
+
+-- name: slots
+-- Into how many shards an agent's sessions are spread.
+select cast(value as integer) from perdure_meta where name = 'slots';
+
+-- name: changes
+-- A number that grows when another connection has committed.
+pragma data_version;

@@ -1,0 +1,213 @@
+"""How does a batch become durable? One SQLite transaction; each of the batch's transactions accepted or refused alone.
+
+Speed comes from doing little: rows of events are collected over the whole batch and written together, and what
+may be refused is tried first, so that most transactions need no savepoint: a refusal finds nothing to undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from perdure.errors import AlreadyExists, AlreadySettled, Fenced, PerdureError, SessionBusy
+from perdure.store.contract import Ask, AskClose, Fence, NewRun, RunUpdate, Signal, Transaction
+from perdure.store.queries import load_queries
+from perdure.store.sqlite.journals import EventRow, Journals, row_of, shared_steps
+from perdure.store.sqlite.rows import ask_row, run_row, signal_row, wait_text
+from perdure.store.sqlite.statements import UserStatements
+from perdure.values.runs import Run
+
+_SQL = load_queries("sqlite", "commit")
+
+#: What became of one transaction: nothing to say, the ids of its signals, or why it was refused.
+Outcome = Exception | list[int] | None
+
+
+class Committer:
+    """Writes batches through one connection. Not for two threads at a time."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._execute = db.execute
+        self._journals = Journals(db)
+        self._statements = UserStatements(db)
+        #: within a batch: the current epochs of the shards it names
+        self._epochs: dict[str, int | None] = {}
+
+    def commit(self, batch: Sequence[Transaction]) -> list[Outcome]:
+        """Make `batch` durable. Raises the driver's errors, after which nothing of it has happened."""
+        self._journals.trim()
+        self._epochs.clear()
+        self._execute("begin immediate")
+        try:
+            outcomes = [self._outcome(transaction) for transaction in batch]
+            self._journals.flush()
+            self._execute("commit")
+        except _AllUndone as undone:
+            self._journals.reset()
+            at = next(index for index, transaction in enumerate(batch) if transaction is undone.transaction)
+            outcomes = self.commit([*batch[:at], *batch[at + 1 :]])
+            outcomes.insert(at, undone.refusal)
+        except BaseException:
+            self._journals.reset()
+            if self._db.in_transaction:
+                self._execute("rollback")
+            raise
+        return outcomes
+
+    def _outcome(self, transaction: Transaction) -> Outcome:
+        try:
+            return self._accept(transaction)
+        except (PerdureError, ValueError) as refusal:
+            self._journals.forget([*transaction.updates, *(event.run for event in transaction.events)])
+            if not self._db.in_transaction:
+                raise _AllUndone(transaction, refusal) from refusal
+            return refusal
+
+    def _accept(self, work: Transaction) -> list[int] | None:
+        if work.fence is not None:
+            self._check_fence(work.fence)
+        elif work.events or work.updates or work.consume or work.open_asks or work.state or work.statements:
+            raise ValueError("a transaction without a fence may only create runs, put signals and close asks")
+        if not work.statements and _refusable(work) <= 1:
+            return self._write(work)
+        self._journals.flush()
+        self._execute("savepoint alone")
+        try:
+            return self._write(work)
+        except (PerdureError, ValueError):
+            if self._db.in_transaction:
+                self._execute("rollback to alone")
+            raise
+        finally:
+            if self._db.in_transaction:
+                self._execute("release alone")
+
+    def _check_fence(self, fence: Fence) -> None:
+        shard, epoch = fence
+        if shard in self._epochs:
+            current = self._epochs[shard]
+        else:
+            current = self._epochs[shard] = self._execute(_SQL["fence"], (shard,)).get
+        if current != epoch:
+            raise Fenced(
+                f"shard {shard}: epoch {epoch} is over, the shard is at {current}. Another node owns it: this write "
+                f"was refused and changed nothing."
+            )
+
+    def _write(self, work: Transaction) -> list[int] | None:
+        fence = work.fence
+        rows = [] if fence is None else self._journals.follow(work.events, fence)
+        for close in work.close_asks:
+            self._close_ask(close)
+        for signal_id in work.consume:
+            self._consume(signal_id)
+        for new in work.create:
+            rows += self._create(new)
+        if fence is not None:
+            for run, update in work.updates.items():
+                self._update(run, update, fence)
+        for ask in work.open_asks:
+            self._open_ask(ask)
+        for statement in work.statements:
+            self._statements.run(statement)
+        if work.state is not None:
+            self._change_state(*work.state)
+        ids = [self._put(signal) for signal in work.signals]
+        self._journals.append(rows)
+        return ids or None
+
+    def _create(self, new: NewRun) -> list[EventRow]:
+        run = new.run
+        first, steps = 1, 0
+        if run.forked_from is not None:
+            self._journals.flush()
+            first, steps = run.forked_from[1] + 1, shared_steps(self._db, *run.forked_from)
+        for seq, event in enumerate(new.events, first):
+            if event.seq != seq or event.run != run.id:
+                raise ValueError(f"run {run.id}: its events must be its own and numbered from {first}, not {event}")
+        if new.session_must_be_free and run.session is not None:
+            self._check_session(run.agent, run.session)
+        seq = first - 1 + len(new.events)
+        steps = max([steps, *(event.step or 0 for event in new.events)])
+        try:
+            self._execute(_SQL["create_run"], run_row(run, seq=seq, steps=steps))
+        except apsw.ConstraintError as error:
+            raise self._collision(run, error) from error
+        key = self._db.last_insert_rowid()
+        return [row_of(event, key) for event in new.events]
+
+    def _check_session(self, agent: str, session: str) -> None:
+        other = self._execute(_SQL["session_taken"], (agent, session)).get
+        if other is not None:
+            raise SessionBusy(f"session {agent}/{session}: run {other} is active. Wait for it, or cancel it.")
+
+    def _collision(self, run: Run, error: apsw.ConstraintError) -> Exception:
+        other = self._execute(_SQL["run_taken"], (run.id, run.agent, run.idempotency_key)).get
+        if other == run.id:
+            return AlreadyExists(f"run {run.id} exists already")
+        if other is not None:
+            return AlreadyExists(f"idempotency key {run.idempotency_key!r} of {run.agent} has started run {other}")
+        return _session_busy(run.id, error)
+
+    def _update(self, run: str, update: RunUpdate, fence: Fence) -> None:
+        tail = self._journals.tail(run, fence)
+        values = (
+            update.status.value, update.updated, update.reason, wait_text(update.wait), update.wake_at, update.attempt,
+            update.strikes, tail.seq, tail.steps, tail.key,
+        )  # fmt: skip
+        try:
+            self._execute(_SQL["update_run"], values)
+        except apsw.ConstraintError as error:
+            raise _session_busy(run, error) from error
+        if not self._db.changes():
+            raise AlreadySettled(f"run {run} has ended: its status cannot become {update.status}")
+        tail.ended = update.status.terminal
+
+    def _open_ask(self, ask: Ask) -> None:
+        try:
+            self._execute(_SQL["open_ask"], ask_row(ask))
+        except apsw.ConstraintError as error:
+            raise AlreadyExists(f"ask {ask.id} exists already") from error
+
+    def _close_ask(self, close: AskClose) -> None:
+        self._execute(_SQL["close_ask"], (close.status, close.closed, close.answer, close.by, close.note, close.id))
+        if not self._db.changes():
+            raise AlreadySettled(f"ask {close.id} is not open: it was settled before, or never asked")
+
+    def _consume(self, signal_id: int) -> None:
+        self._execute(_SQL["consume_signal"], (signal_id,))
+        if not self._db.changes():
+            raise AlreadySettled(f"signal {signal_id} was consumed before")
+
+    def _put(self, signal: Signal) -> int:
+        self._execute(_SQL["put_signal"], signal_row(signal))
+        return self._db.last_insert_rowid()
+
+    def _change_state(self, agent: str, session: str, changes: dict[str, str | None]) -> None:
+        for name, value in changes.items():
+            if value is None:
+                self._execute(_SQL["unset_state"], (agent, session, name))
+            else:
+                self._execute(_SQL["set_state"], (agent, session, name, value))
+
+
+class _AllUndone(Exception):
+    """A user's SQL failed with `or rollback`: its neighbours are undone too and go again without it."""
+
+    def __init__(self, transaction: Transaction, refusal: Exception) -> None:
+        super().__init__()
+        self.transaction = transaction
+        self.refusal = refusal
+
+
+def _refusable(work: Transaction) -> int:
+    """How many of its parts may be refused after another has written."""
+    return len(work.updates) + len(work.create) + len(work.consume) + len(work.open_asks) + len(work.close_asks)
+
+
+def _session_busy(run: str, error: apsw.ConstraintError) -> Exception:
+    if error.extendedresult == apsw.SQLITE_CONSTRAINT_UNIQUE:
+        return SessionBusy(f"run {run}: another run of its session has begun and not ended")
+    return ValueError(f"run {run}: {error}")

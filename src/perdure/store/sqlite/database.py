@@ -1,0 +1,148 @@
+"""On which connection and thread does a call run, and what does a failing disk mean for the next one?
+
+Writes run where they are called while the disk is quick, since a commit takes about as long as a change of
+threads. While it is slow, or another process holds the write lock, they run in a thread of their own, in order,
+and reads use a second connection meanwhile. After a failed write to the disk nothing runs any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import apsw
+
+from perdure.errors import StoreBroken, StoreBusy, StoreError
+from perdure.store.sqlite.failures import named_failures, store_error
+from perdure.store.sqlite.schema import connect, open_database
+from perdure.values.clock import Clock
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+#: How long a write waits for another process.
+_PATIENCE_MS = 5_000
+#: Writes that take longer than this, by their moving average, leave the caller's thread.
+_SLOW_SECONDS = 0.003
+#: Weight of the last write in the moving average.
+_LAST_WEIGHT = 0.2
+#: Pages in the write-ahead log from which on it is copied into the database after a commit.
+_LOG_PAGES_MAX = 1000
+
+
+class Database:
+    """The connections to one file. Its calls belong to one event loop's thread."""
+
+    def __init__(self, path: str, clock: Clock, *, slots: int, vfs: str | None) -> None:
+        self.path = path
+        self._clock = clock
+        self._slots = slots
+        self._vfs = vfs
+        self._writer: apsw.Connection | None = None
+        self._reader: apsw.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, "perdure-store")
+        self._last_in_thread: Future[Any] | None = None
+        self._average_seconds = 0.0
+        self._log_pages = 0
+        self._broken: StoreBroken | None = None
+
+    def open(self) -> apsw.Connection:
+        """Make or migrate the file; returns the connection for writes. Raises StoreError."""
+        with named_failures(self.path):
+            self._writer = open_database(self.path, slots=self._slots, patience_ms=_PATIENCE_MS, vfs=self._vfs)
+        self._writer.set_wal_hook(self._note_log_pages)
+        return self._writer
+
+    async def close(self) -> None:
+        """Wait for the write under way and let go of the file; idempotent."""
+        if self._last_in_thread is not None:
+            await asyncio.wait([asyncio.wrap_future(self._last_in_thread)])
+        self._thread.shutdown()
+        connections, self._reader, self._writer = (self._reader, self._writer), None, None
+        for connection in connections:
+            if connection is not None:
+                if self._broken is not None:
+                    # The last connection would copy the log into the database and delete it: hands off.
+                    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                with named_failures(self.path):
+                    connection.close()
+
+    async def write(self, work: Callable[[], Result]) -> Result:
+        """Run `work`, which writes through the writer, alone and after all writes before it. Raises StoreError."""
+        writer = self._usable()
+        if self._average_seconds < _SLOW_SECONDS and not self._thread_works():
+            writer.set_busy_timeout(0)
+            try:
+                return self._timed(work)
+            except StoreBusy:
+                # Nothing was done yet. Waiting for another process must not stop the event loop.
+                pass
+            finally:
+                writer.set_busy_timeout(_PATIENCE_MS)
+        self._last_in_thread = self._thread.submit(self._timed, work)
+        # Shielded: who stops waiting must not make the order of writes, or whether they happen, a matter of luck.
+        return await asyncio.shield(asyncio.wrap_future(self._last_in_thread))
+
+    def read(
+        self,
+        query: Callable[Concatenate[apsw.Connection, Arguments], Result],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Result:
+        """The answer of `query` to what was committed so far. Raises StoreError."""
+        db = self._usable()
+        try:
+            if self._thread_works():
+                if self._reader is None:
+                    self._reader = connect(self.path, patience_ms=_PATIENCE_MS, vfs=self._vfs)
+                db = self._reader
+            return query(db, *args, **kwargs)
+        except apsw.Error as error:
+            raise self._failure(error) from error
+
+    def _usable(self) -> apsw.Connection:
+        if self._broken is not None:
+            raise StoreBroken(str(self._broken))
+        if self._writer is None:
+            raise StoreError(f"{self.path}: the store is closed. Call open() first.")
+        return self._writer
+
+    def _thread_works(self) -> bool:
+        return self._last_in_thread is not None and not self._last_in_thread.done()
+
+    def _timed(self, work: Callable[[], Result]) -> Result:
+        if self._broken is not None:
+            raise StoreBroken(str(self._broken))
+        start = self._clock.monotonic()
+        try:
+            result = work()
+        except (apsw.Error, OSError) as error:
+            raise self._failure(error) from error
+        if self._log_pages >= _LOG_PAGES_MAX:
+            self._checkpoint()
+        self._average_seconds += (self._clock.monotonic() - start - self._average_seconds) * _LAST_WEIGHT
+        return result
+
+    def _checkpoint(self) -> None:
+        """Copy the log into the database. What it fails to copy stays in the log, where it is as safe."""
+        assert self._writer is not None
+        self._log_pages = 0
+        try:
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
+            pass
+        except apsw.Error as error:
+            # The commit before it is durable and stays acknowledged; the next call hears of the disk.
+            self._failure(error)
+
+    def _failure(self, error: apsw.Error | OSError) -> StoreError:
+        failure = store_error(error, self.path)
+        if isinstance(failure, StoreBroken):
+            self._broken = failure
+        return failure
+
+    def _note_log_pages(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK

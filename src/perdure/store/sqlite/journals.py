@@ -1,0 +1,154 @@
+"""Where does each journal end, and what comes next? Writes events in bulk; reads them across forks.
+
+The end of a journal is remembered per run, together with the fence under which it was read: while that epoch
+lasts nobody else can move it, so that an append reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import apsw
+
+from perdure.errors import AlreadySettled, NotFound
+from perdure.store.contract import Fence
+from perdure.store.queries import load_queries
+from perdure.values.events import Event
+from perdure.values.runs import RunStatus
+
+_COMMIT = load_queries("sqlite", "commit")
+_READ = load_queries("sqlite", "read")
+_TAIL, _APPEND = _COMMIT["tail"], _COMMIT["append"]
+
+#: Runs whose journal's end is remembered: about 1 MB.
+_TAILS_MAX = 4096
+
+#: More than any sequence number.
+_NO_LAST = 2**62
+
+#: An event as `append` takes it.
+EventRow = tuple[int, int, str, int, int | None, int | None, str]
+
+
+class Tail:
+    """The end of one run's journal."""
+
+    __slots__ = ("ended", "fence", "key", "seq", "steps")
+
+    def __init__(self, key: int, fence: Fence, ended: bool, seq: int, steps: int) -> None:
+        self.key = key
+        self.fence = fence
+        self.ended = ended
+        self.seq = seq
+        self.steps = steps
+
+
+class Journals:
+    """Appends to many journals through one connection, inside the transaction that is open there."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._cursor = db.cursor()
+        self._tails: dict[str, Tail] = {}
+        self._unwritten: list[EventRow] = []
+
+    def follow(self, events: Iterable[Event], fence: Fence) -> list[EventRow]:
+        """Rows for `events`, each of which must be the next of its run; the tails move on.
+
+        Raises NotFound, AlreadySettled (the run has ended) or ValueError (not the next, or another shard's run).
+        After a refusal `forget` the runs.
+        """
+        rows = []
+        for event in events:
+            tail = self.tail(event.run, fence)
+            if event.seq != tail.seq + 1 or tail.ended:
+                raise _not_next(event, tail)
+            tail.seq = event.seq
+            step = event.step
+            if step is not None and step > tail.steps:
+                tail.steps = step
+            rows.append((tail.key, event.seq, event.type, event.time_us, step, event.attempt, event.raw))
+        return rows
+
+    def tail(self, run: str, fence: Fence) -> Tail:
+        """The end of a run's journal, remembered or read."""
+        tail = self._tails.get(run)
+        if tail is not None and tail.fence == fence:
+            return tail
+        self.flush()
+        found = self._cursor.execute(_TAIL, (run,)).fetchone()
+        if found is None:
+            raise NotFound(f"run {run}: there is no such run in this store")
+        key, shard, status, seq, steps = found
+        if shard != fence.shard:
+            raise ValueError(f"run {run} is of shard {shard}: the fence of shard {fence.shard} does not cover it")
+        tail = self._tails[run] = Tail(key, fence, RunStatus(status).terminal, seq, steps)
+        return tail
+
+    def append(self, rows: Iterable[EventRow]) -> None:
+        """Take the rows of an accepted transaction; `flush` writes them."""
+        self._unwritten += rows
+
+    def flush(self) -> None:
+        """Write what was appended."""
+        if self._unwritten:
+            self._cursor.executemany(_APPEND, self._unwritten)
+            self._unwritten.clear()
+
+    def forget(self, runs: Iterable[str]) -> None:
+        """Read the ends of these journals anew when they are needed."""
+        for run in runs:
+            self._tails.pop(run, None)
+
+    def reset(self) -> None:
+        """Forget everything, also what was not written: the transaction was undone."""
+        self._tails.clear()
+        self._unwritten.clear()
+
+    def trim(self) -> None:
+        """Keep memory bounded; between transactions only."""
+        if len(self._tails) > _TAILS_MAX:
+            self._tails.clear()
+
+
+def row_of(event: Event, key: int) -> EventRow:
+    """An event as `append` takes it, of the run with this key."""
+    return (key, event.seq, event.type, event.time_us, event.step, event.attempt, event.raw)
+
+
+def read_events(db: apsw.Connection, run: str, after: int, limit: int | None) -> list[Event]:
+    """A run's journal after `after`, the prefix it shares included, all in its own name."""
+    events: list[Event] = []
+    for key, last in _stretches(db, run):
+        if last > after and (limit is None or len(events) < limit):
+            room = -1 if limit is None else limit - len(events)
+            events += [Event(run, *row) for row in db.execute(_READ["events"], (key, after, last, room))]
+    return events
+
+
+def shared_steps(db: apsw.Connection, run: str, seq: int) -> int:
+    """The highest step number among a run's first `seq` events. Raises NotFound when it does not have as many."""
+    ends = [db.execute(_READ["end"], (key, min(last, seq))).fetchall()[0] for key, last in _stretches(db, run)]
+    if not ends or max(end for end, _ in ends) < seq:
+        raise NotFound(f"run {run}: there is no event {seq} to fork at")
+    return max(steps for _, steps in ends)
+
+
+def _stretches(db: apsw.Connection, run: str) -> list[tuple[int, int]]:
+    """Whose events make up a run's journal, and up to where: (key, last seq), oldest first."""
+    stretches = []
+    origin: str | None = run
+    last = _NO_LAST
+    while origin is not None:
+        found = db.execute(_READ["journal"], (origin,)).fetchone()
+        if found is None:
+            break
+        key, origin, shared = found
+        stretches.append((key, last))
+        last = min(last, shared or 0)
+    return stretches[::-1]
+
+
+def _not_next(event: Event, tail: Tail) -> Exception:
+    if tail.ended:
+        return AlreadySettled(f"run {event.run} has ended: nothing can follow its event {tail.seq}")
+    return ValueError(f"run {event.run}: event {event.seq} ({event.type}) does not follow event {tail.seq}")

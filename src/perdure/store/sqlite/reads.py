@@ -1,0 +1,129 @@
+"""What do the stored rows say? Every question of the contract but events, answered through any connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import apsw
+
+from perdure.store.contract import Ask, RunFilter, Signal
+from perdure.store.queries import load_queries
+from perdure.store.sqlite.rows import ask_of, run_of, signal_of
+from perdure.values.json import encode
+from perdure.values.runs import Run
+
+_SQL = load_queries("sqlite", "read")
+
+#: Conditions of a RunFilter, by the field that asks for them.
+_RUN_CONDITIONS = {
+    "agent": "agent = :agent",
+    "session": "session = :session",
+    "statuses": "status in (select value from json_each(:statuses))",
+    "parent": "parent = :parent",
+    "since": "created >= :since",
+    "before": "key < (select key from perdure_runs where id = :before)",
+    "suffix": "substr(id, -length(:suffix)) = :suffix",
+}
+_ASK_CONDITIONS = {"run": "run = :run", "to": "addressee = :to", "status": "status = :status"}
+
+
+def run(db: apsw.Connection, id: str) -> Run | None:
+    """One run, or None."""
+    return _one(db, "run", (id,))
+
+
+def run_by_key(db: apsw.Connection, agent: str, idempotency_key: str) -> Run | None:
+    """The run that was started with this key, or None."""
+    return _one(db, "run_by_key", (agent, idempotency_key))
+
+
+def runs(db: apsw.Connection, filter: RunFilter) -> list[Run]:
+    """Runs that match, newest first."""
+    asked = {name: getattr(filter, name) for name in _RUN_CONDITIONS}
+    asked["statuses"] = encode(filter.statuses) if filter.statuses else None
+    sql, values = _narrowed(_SQL["runs"], _RUN_CONDITIONS, asked)
+    return [run_of(row) for row in db.execute(sql, values | {"limit": filter.limit})]
+
+
+def session_active(db: apsw.Connection, agent: str, session: str) -> Run | None:
+    """The session's run that has begun and not ended, or None."""
+    return _one(db, "session_active", (agent, session))
+
+
+def session_next(db: apsw.Connection, agent: str, session: str) -> Run | None:
+    """The session's queued run that goes next, or None."""
+    return _one(db, "session_next", (agent, session))
+
+
+def active(db: apsw.Connection, shards: Iterable[str]) -> list[Run]:
+    """Runs of these shards with status running."""
+    return [run_of(row) for row in db.execute(_SQL["active"], {"shards": encode(list(shards))})]
+
+
+def ready(db: apsw.Connection, shards: Iterable[str], limit: int) -> list[Run]:
+    """Queued runs whose session is free, by priority, then age."""
+    return [run_of(row) for row in db.execute(_SQL["ready"], {"shards": encode(list(shards)), "limit": limit})]
+
+
+def due(db: apsw.Connection, shards: Iterable[str], until: int, limit: int) -> list[Run]:
+    """Waiting runs with wake_at <= until, earliest first."""
+    values = {"shards": encode(list(shards)), "until": until, "limit": limit}
+    return [run_of(row) for row in db.execute(_SQL["due"], values)]
+
+
+def next_due(db: apsw.Connection, shards: Iterable[str]) -> int | None:
+    """The earliest wake_at of a waiting run, or None."""
+    earliest: int | None = db.execute(_SQL["next_due"], {"shards": encode(list(shards))}).get
+    return earliest
+
+
+def signals(db: apsw.Connection, shards: Iterable[str], after: int, limit: int) -> list[Signal]:
+    """Signals for these shards with id > after, in order."""
+    values = {"shards": encode(list(shards)), "after": after, "limit": limit}
+    return [signal_of(row) for row in db.execute(_SQL["signals"], values)]
+
+
+def run_signals(db: apsw.Connection, run: str) -> list[Signal]:
+    """Signals addressed to a run, or to its session at large, in order."""
+    return [signal_of(row) for row in db.execute(_SQL["run_signals"], {"run": run})]
+
+
+def ask(db: apsw.Connection, id: str) -> Ask | None:
+    """One ask, or None."""
+    row = db.execute(_SQL["ask"], (id,)).fetchone()
+    return None if row is None else ask_of(row)
+
+
+def asks(db: apsw.Connection, run: str | None, to: str | None, status: str | None, limit: int) -> list[Ask]:
+    """Questions and approvals, oldest first."""
+    sql, values = _narrowed(_SQL["asks"], _ASK_CONDITIONS, {"run": run, "to": to, "status": status})
+    return [ask_of(row) for row in db.execute(sql, values | {"limit": limit})]
+
+
+def state(db: apsw.Connection, agent: str, session: str) -> dict[str, str]:
+    """The session's state: key -> JSON text."""
+    return dict(db.execute(_SQL["state"], (agent, session)).fetchall())
+
+
+def slots(db: apsw.Connection) -> int:
+    """Into how many shards an agent's sessions are spread."""
+    number: int = db.execute(_SQL["slots"]).get
+    return number
+
+
+def changes(db: apsw.Connection) -> int:
+    """A number that differs from the last one when another connection has committed since."""
+    number: int = db.execute(_SQL["changes"]).get
+    return number
+
+
+def _one(db: apsw.Connection, query: str, values: tuple[Any, ...]) -> Run | None:
+    row = db.execute(_SQL[query], values).fetchone()
+    return None if row is None else run_of(row)
+
+
+def _narrowed(sql: str, conditions: dict[str, str], asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    values = {name: value for name, value in asked.items() if value is not None}
+    wanted = " and ".join(conditions[name] for name in values) or "true"
+    return sql.replace("where true", f"where {wanted}"), values

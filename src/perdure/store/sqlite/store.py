@@ -1,0 +1,128 @@
+"""How do runs live in one SQLite file? The store's public face: what each call *is* stands in the files beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from perdure.store.contract import Ask, Lease, RunFilter, Shard, Signal, Transaction
+from perdure.store.sqlite import reads
+from perdure.store.sqlite.commit import Committer, Outcome
+from perdure.store.sqlite.copies import back_up, find_problems
+from perdure.store.sqlite.database import Database
+from perdure.store.sqlite.journals import read_events
+from perdure.store.sqlite.leases import Leases
+from perdure.store.sqlite.node_locks import NodeLocks
+from perdure.values.clock import Clock, SystemClock
+from perdure.values.events import Event
+from perdure.values.runs import Run
+
+#: How often another process's commits are looked for.
+_LOOK_SECONDS = 0.03
+
+
+class SqliteStore:
+    """A store in the SQLite file at `path`; any number of processes of one machine may share the file.
+
+    One object serves one kernel. `slots` counts only when the file is made. `vfs` names a SQLite VFS.
+    """
+
+    def __init__(self, path: str, *, clock: Clock | None = None, slots: int = 16, vfs: str | None = None) -> None:
+        self._path = path
+        self._vfs = vfs
+        self._clock = clock or SystemClock()
+        self._database = Database(path, self._clock, slots=slots, vfs=vfs)
+        self._locks = NodeLocks(path)
+        self._committer: Committer
+        self._leases: Leases
+        self._changes_seen = 0
+
+    async def open(self) -> None:
+        writer = self._database.open()
+        self._committer = Committer(writer)
+        self._leases = Leases(writer, self._clock, self._locks)
+        self._changes_seen = self._database.read(reads.changes)
+
+    async def close(self) -> None:
+        await self._database.close()
+        self._locks.drop()
+
+    async def commit(self, batch: Sequence[Transaction]) -> list[Outcome]:
+        return await self._database.write(lambda: self._committer.commit(batch))
+
+    async def run(self, id: str) -> Run | None:
+        return self._database.read(reads.run, id)
+
+    async def runs(self, filter: RunFilter) -> list[Run]:
+        return self._database.read(reads.runs, filter)
+
+    async def run_by_key(self, agent: str, idempotency_key: str) -> Run | None:
+        return self._database.read(reads.run_by_key, agent, idempotency_key)
+
+    async def events(self, run: str, after: int = 0, limit: int | None = None) -> list[Event]:
+        return self._database.read(read_events, run, after, limit)
+
+    async def state(self, agent: str, session: str) -> dict[str, str]:
+        return self._database.read(reads.state, agent, session)
+
+    async def session_active(self, agent: str, session: str) -> Run | None:
+        return self._database.read(reads.session_active, agent, session)
+
+    async def session_next(self, agent: str, session: str) -> Run | None:
+        return self._database.read(reads.session_next, agent, session)
+
+    async def signals(self, shards: Iterable[str], after: int = 0, limit: int = 1000) -> list[Signal]:
+        return self._database.read(reads.signals, shards, after, limit)
+
+    async def run_signals(self, run: str) -> list[Signal]:
+        return self._database.read(reads.run_signals, run)
+
+    async def asks(
+        self, *, run: str | None = None, to: str | None = None, status: str | None = "open", limit: int = 1000
+    ) -> list[Ask]:
+        return self._database.read(reads.asks, run, to, status, limit)
+
+    async def ask(self, id: str) -> Ask | None:
+        return self._database.read(reads.ask, id)
+
+    async def ready(self, shards: Iterable[str], limit: int) -> list[Run]:
+        return self._database.read(reads.ready, shards, limit)
+
+    async def active(self, shards: Iterable[str]) -> list[Run]:
+        return self._database.read(reads.active, shards)
+
+    async def due(self, shards: Iterable[str], until: int, limit: int) -> list[Run]:
+        return self._database.read(reads.due, shards, until, limit)
+
+    async def next_due(self, shards: Iterable[str]) -> int | None:
+        return self._database.read(reads.next_due, shards)
+
+    async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
+        return await self._database.write(lambda: self._leases.claim(node, shards, lease_seconds))
+
+    async def renew(self, node: str, leases: Iterable[Lease], lease_seconds: float) -> list[Lease]:
+        return await self._database.write(lambda: self._leases.renew(node, leases, lease_seconds))
+
+    async def release(self, node: str, leases: Iterable[Lease]) -> None:
+        await self._database.write(lambda: self._leases.release(node, leases))
+
+    async def shards(self) -> list[Shard]:
+        return await self._database.write(self._leases.shards)
+
+    async def slots(self) -> int:
+        return self._database.read(reads.slots)
+
+    async def wait_change(self) -> None:
+        while True:
+            # Asked of the connection that writes, since it does not count its own commits.
+            changes = self._database.changes()
+            if changes != self._changes_seen:
+                self._changes_seen = changes
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def check(self) -> list[str]:
+        return await asyncio.to_thread(find_problems, self._path, self._vfs)
+
+    async def backup(self, path: str) -> None:
+        await asyncio.to_thread(back_up, self._path, path, self._vfs)
