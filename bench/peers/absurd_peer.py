@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ async def park(params: Any, ctx: AsyncTaskContext) -> None:
 
 async def effects(params: Any, ctx: AsyncTaskContext) -> None:
     for number in range(params["steps"]):
-        await ctx.step("effect", lambda number=number: effect(params["path"], params["run"], number))
+        await ctx.step("effect", partial(effect, params["path"], params["run"], number))
         await ctx.sleep_for("pause", PAUSE_SECONDS)
 
 

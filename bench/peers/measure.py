@@ -47,7 +47,7 @@ async def cpu_percent(processes: Iterable[psutil.Process], seconds: float) -> fl
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
 
 
 def family(pid: int) -> list[psutil.Process]:

@@ -50,7 +50,7 @@ async def steps_then_wait(ctx: restate.Context, steps: int) -> None:
     """Steps, then an awakeable. The marks tell its id and, when it was resolved, the moment."""
     for _ in range(steps):
         await ctx.run_typed("step", step)
-    name, resolved = ctx.awakeable()
+    name, resolved = ctx.awakeable(type_hint=int)
     mark("waiting", awakeable=name)
     await resolved
     mark("woken", awakeable=name)
@@ -75,4 +75,4 @@ async def serve(port: int) -> None:
     """The service process: one event loop, HTTP/2 in clear text."""
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
-    await serve_hypercorn(restate.app([bench_service]), config)  # type: ignore[arg-type]
+    await serve_hypercorn(restate.app([bench_service]), config)

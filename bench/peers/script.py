@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -44,8 +44,8 @@ class Bench:
         return [await self.spawn(role, *arguments)]
 
 
-Workload = Callable[[Bench], Awaitable[Metrics]]
-Role = Callable[..., Awaitable[None]]
+Workload = Callable[[Bench], Coroutine[None, None, Metrics]]
+Role = Callable[..., Coroutine[None, None, None]]
 
 
 def run_script(

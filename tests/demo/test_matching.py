@@ -230,6 +230,14 @@ def test_one_payment_for_several_invoices_less_a_credit_note() -> None:
     assert match.note == "one payment for 2 invoices less 1 credit note"
 
 
+def test_several_invoices_with_another_sum_are_not_settled() -> None:
+    """Nobody knows which of the two was paid in full: both are held."""
+    bills = [bill(2, "INV-101", "70.00"), bill(3, "INV-102", "30.00")]
+    outcome = matched(bills, [paid(2, "INV-101, INV-102", "90.00")])
+    assert not outcome.matches
+    assert [bool(item.held) for item in outcome.open] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("currency", "line_currency", "amount", "rule", "difference"),
     [

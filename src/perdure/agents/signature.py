@@ -100,7 +100,7 @@ class Signature:
         if adapter is None:
             return encode(value)
         try:
-            return adapter.dump_json(adapter.validate_python(value), inf_nan_mode="strings").decode()  # type: ignore[call-arg]
+            return encode(adapter.dump_python(adapter.validate_python(value), mode="json"))
         except (ValidationError, ValueError) as error:
             reason = _explain(error) if isinstance(error, ValidationError) else str(error)
             raise InvalidInput(f"{self.name} returned something else than it promises: {reason}") from None

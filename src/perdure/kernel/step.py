@@ -19,7 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from perdure.agents.attempt import Attempt, ReportKind
-from perdure.errors import NoRetry, StepTimeout
+from perdure.errors import InvalidInput, NoRetry, StepTimeout
 from perdure.values.clock import Alarm
 from perdure.values.json import encode
 
@@ -118,7 +118,7 @@ class StepAttempt:
     def _settle_failure(self, error: Exception) -> None:
         self._silence()
         options = self.call.target.options
-        never = isinstance(error, NoRetry) or type(error).__name__ in options.retries.never
+        never = isinstance(error, NoRetry | InvalidInput) or type(error).__name__ in options.retries.never
         self._steps.failed(self, describe(error), retry=not never)
 
     def _silence(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import apsw
 
 from perdure.errors import StoreBroken, StoreBusy, StoreError
+from perdure.store.sqlite import reads
 from perdure.store.sqlite.failures import named_failures, store_error
 from perdure.store.sqlite.schema import connect, open_database
 from perdure.values.clock import Clock
@@ -46,6 +47,7 @@ class Database:
         self._last_in_thread: Future[Any] | None = None
         self._average_seconds = 0.0
         self._log_pages = 0
+        self._changes = 0
         self._broken: StoreBroken | None = None
 
     def open(self) -> apsw.Connection:
@@ -101,6 +103,13 @@ class Database:
             return query(db, *args, **kwargs)
         except apsw.Error as error:
             raise self._failure(error) from error
+
+    def changes(self) -> int:
+        """A number that differs from the last one when another process has committed since."""
+        # Asked of the writer, for which its own commits do not count; while it is at work the old answer stands.
+        if not self._thread_works():
+            self._changes = self.read(reads.changes)
+        return self._changes
 
     def _usable(self) -> apsw.Connection:
         if self._broken is not None:

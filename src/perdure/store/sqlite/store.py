@@ -41,7 +41,7 @@ class SqliteStore:
         writer = self._database.open()
         self._committer = Committer(writer)
         self._leases = Leases(writer, self._clock, self._locks)
-        self._changes_seen = self._database.read(reads.changes)
+        self._changes_seen = self._database.changes()
 
     async def close(self) -> None:
         await self._database.close()
@@ -114,7 +114,6 @@ class SqliteStore:
 
     async def wait_change(self) -> None:
         while True:
-            # Asked of the connection that writes, since it does not count its own commits.
             changes = self._database.changes()
             if changes != self._changes_seen:
                 self._changes_seen = changes
