@@ -79,20 +79,20 @@ def loop(state: State, more: str = "step", after: str = END) -> str:
 
 def sequence() -> StateGraph[Any]:
     """`steps` super-steps of one node."""
-    graph: StateGraph[Any] = StateGraph(State)
+    graph = StateGraph(State)
     return graph.add_node("step", step).add_edge(START, "step").add_conditional_edges("step", loop)
 
 
 def sequence_then_wait() -> StateGraph[Any]:
     """The same, then an interrupt in a node of its own."""
-    graph: StateGraph[Any] = StateGraph(State)
+    graph = StateGraph(State)
     graph.add_node("step", step).add_node("wait", wait).add_edge(START, "step")
     return graph.add_conditional_edges("step", lambda state: loop(state, after="wait"), ["step", "wait"])
 
 
 def effects() -> StateGraph[Any]:
     """Steps with an effect, each followed by a pause, which is a plain node: there is no durable timer."""
-    graph: StateGraph[Any] = StateGraph(EffectState)
+    graph = StateGraph(EffectState)
     graph.add_node("step", effect_step).add_node("pause", pause)
     return graph.add_edge(START, "step").add_edge("step", "pause").add_conditional_edges("pause", loop)
 
@@ -100,7 +100,7 @@ def effects() -> StateGraph[Any]:
 def fan_out(children: int) -> StateGraph[Any]:
     """There are no child runs: as many `Send` tasks in one super-step of one thread."""
     sends = [Send("child", {}) for _ in range(children)]
-    graph: StateGraph[Any] = StateGraph(State)
+    graph = StateGraph(State)
     return graph.add_node("child", child).add_conditional_edges(START, lambda _: sends, ["child"])
 
 

@@ -55,12 +55,16 @@ def table(workload: str, lines: list[Line]) -> str:
 
 
 def cell(metric: str, theirs: list[Line], ours: list[Line]) -> str:
-    """A figure, and how many times better ours is where both are above zero."""
+    """A figure, and how many times better ours is. A difference of two times may come out below zero: about 0."""
     value, own = summed_up(metric, theirs), summed_up(metric, ours)
     if value is None:
         return "failed" if any("error" in line for line in theirs) else "-"
+    if metric in COUNTS:
+        return number(value)
+    if value <= 0:
+        return "about 0"
     text = f"{number(value)} {unit(metric)}".strip()
-    if own is None or metric in COUNTS or value <= 0 or own <= 0:
+    if own is None or own <= 0:
         return text
     return f"{text} ({number(own / value if metric in RATES else value / own)}x)"
 

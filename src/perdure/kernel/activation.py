@@ -25,6 +25,7 @@ from perdure.kernel.steps import Steps
 from perdure.kernel.waiting import Wait, describe_wait
 from perdure.kernel.writer import Writer
 from perdure.store.contract import Ask, AskClose, Fence, RunUpdate, Signal
+from perdure.values.clock import iso
 from perdure.values.events import Event, event_data
 from perdure.values.ids import ask_id, continued_run_id
 from perdure.values.json import encode
@@ -190,7 +191,7 @@ class Activation:
 
     def _do_timer(self, timer: Command) -> None:
         assert isinstance(timer, Timer)
-        raw = event_data(step=timer.step, kind="sleep", name="sleep", due=timer.due, at=timer.at or None)
+        raw = event_data(step=timer.step, kind="sleep", name="sleep", due=iso(timer.due), at=timer.at or None)
         self.writer.append("timer.started", timer.step, None, raw)
         self.expect_due(timer.due, timer.step)
         self.write_soon()
@@ -207,8 +208,8 @@ class Activation:
         )  # fmt: skip
         shown = {"question": command.title, "schema": detail["schema"]} if command.kind == "ask" else detail
         raw = event_data(
-            id=id, step=command.step, kind=command.kind, name=command.name, to=command.to, deadline=command.deadline,
-            at=command.at or None, **shown,
+            id=id, step=command.step, kind=command.kind, name=command.name, to=command.to,
+            deadline=None if command.deadline is None else iso(command.deadline), at=command.at or None, **shown,
         )  # fmt: skip
         self.writer.append("ask.opened" if command.kind == "ask" else "approval.requested", command.step, None, raw)
         if command.deadline is not None:

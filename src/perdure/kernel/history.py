@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from perdure.values.clock import from_iso
 from perdure.values.events import Event
 
 
@@ -74,7 +75,7 @@ def _read_step(history: History, event: Event) -> None:
                 history.grants = {key: id for key, id in history.grants.items() if id != used}
         case "step.failed":
             step.failures += 1
-            step.retry_at = event.data.get("retry_at", 0)
+            step.retry_at = from_iso(event.data["retry_at"])
         case "step.heartbeat":
             step.heartbeat = event.data.get("details")
             return

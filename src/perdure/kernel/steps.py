@@ -20,6 +20,7 @@ from perdure.kernel.draft import Draft, Entry
 from perdure.kernel.history import StepHistory
 from perdure.kernel.step import StepAttempt, Stop, describe
 from perdure.store.contract import Statement
+from perdure.values.clock import iso
 from perdure.values.events import event_data
 from perdure.values.json import encode
 
@@ -172,7 +173,7 @@ class Steps:
             seconds = retries.wait_seconds(history.failures, self._kernel.dice())
             due = self._kernel.clock.now_us() + round(seconds * 1e6)
             history.streamed = history.streamed or bool(attempt.streamed)
-            self._event("step.failed", call, attempt.number, error=error, retry_at=due)
+            self._event("step.failed", call, attempt.number, error=error, retry_at=iso(due))
             self._retry_at(call, due)
         else:
             self._end_streams(attempt)

@@ -76,5 +76,5 @@ def _describe(run: str, command: Command, retries: set[int], unknowns: set[int],
         case Spawn():
             return Wait(f"waits for {children} child run(s)", {"kind": "child", "run": command.run, "count": children})
         case Timer():
-            return Wait(f"sleeps until {iso(command.due)}", {"kind": "timer", "due": command.due, "step": command.step})
+            return Wait(f"sleeps until {iso(command.due)}", {"kind": "timer", "due": iso(command.due), "step": command.step})
     return None

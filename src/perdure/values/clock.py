@@ -51,6 +51,11 @@ def iso(time_us: int) -> str:
     return datetime.fromtimestamp(time_us / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def from_iso(text: str) -> int:
+    """RFC 3339 text as microseconds since the epoch."""
+    return round(datetime.fromisoformat(text).timestamp() * 1e6)
+
+
 def moment(time_us: int) -> datetime:
     """Microseconds since the epoch as an aware datetime in UTC."""
     return datetime.fromtimestamp(time_us / 1e6, UTC)
