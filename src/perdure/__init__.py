@@ -7,19 +7,27 @@ The layers, lowest first (arrows of import point down only):
     kernel           decides and records             hands     acts on the world
     governance       pure decisions at the gate      runtime   wires it all together
     cli, demo        for people                      testing   fakes, faults and suites, public
+
+The names below are imported when they are first used: `perdure --help` needs none of them.
 """
 
-from perdure.agents.agent import Agent, agent
-from perdure.agents.approval import Approval
-from perdure.agents.attempt import Attempt, current_step
-from perdure.agents.context import Child, Context
-from perdure.agents.tool import DID_NOT_HAPPEN, STILL_UNKNOWN, Happened, Tool, tool
-from perdure.errors import NoRetry, PerdureError, RunCancelled, RunFailed, StepError
-from perdure.runtime import RunHandle, Runtime
-from perdure.values.effects import Retries
-from perdure.values.events import Event
-from perdure.values.runs import Run, RunStatus
-from perdure.values.settings import Settings
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perdure.agents.agent import Agent, agent
+    from perdure.agents.approval import Approval
+    from perdure.agents.attempt import Attempt, current_step
+    from perdure.agents.context import Child, Context
+    from perdure.agents.tool import DID_NOT_HAPPEN, STILL_UNKNOWN, Happened, Tool, tool
+    from perdure.errors import NoRetry, PerdureError, RunCancelled, RunFailed, StepError
+    from perdure.runtime import RunHandle, Runtime
+    from perdure.values.effects import Retries
+    from perdure.values.events import Event
+    from perdure.values.runs import Run, RunStatus
+    from perdure.values.settings import Settings
 
 __all__ = [
     "DID_NOT_HAPPEN",
@@ -47,3 +55,30 @@ __all__ = [
     "current_step",
     "tool",
 ]
+
+_HOMES = {
+    "perdure.agents.agent": ("Agent", "agent"),
+    "perdure.agents.approval": ("Approval",),
+    "perdure.agents.attempt": ("Attempt", "current_step"),
+    "perdure.agents.context": ("Child", "Context"),
+    "perdure.agents.tool": ("DID_NOT_HAPPEN", "STILL_UNKNOWN", "Happened", "Tool", "tool"),
+    "perdure.errors": ("NoRetry", "PerdureError", "RunCancelled", "RunFailed", "StepError"),
+    "perdure.runtime": ("RunHandle", "Runtime"),
+    "perdure.values.effects": ("Retries",),
+    "perdure.values.events": ("Event",),
+    "perdure.values.runs": ("Run", "RunStatus"),
+    "perdure.values.settings": ("Settings",),
+}
+
+# Hidden from type checkers, which would otherwise accept any name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        home = next((module for module, names in _HOMES.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(home), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -370,7 +370,7 @@ class Kernel:
 
     def _keep_soon(self) -> None:
         seconds = self.settings.lease_seconds / 3 if self.leases.complete else 0.25
-        self._keeper = self.clock.call_later(seconds, lambda: self.spawn_task(self._keep()))
+        self._keeper = self.clock.call_later(seconds, lambda: self.spawn_task(self._keep()), upkeep=True)
 
     async def _keep(self) -> None:
         for shard in await self.leases.renew():

@@ -28,6 +28,7 @@ class FakeClock:
         self._now_us = start_us
         self._start_us = start_us
         self._alarms: list[tuple[int, int, FakeAlarm]] = []
+        self._upkeep: list[tuple[int, FakeAlarm]] = []
         self._ties = count()
 
     def now_us(self) -> int:
@@ -38,9 +39,12 @@ class FakeClock:
         """Fake seconds since the clock was made; `jump` does not move it."""
         return (self._now_us - self._start_us) / 1e6
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> FakeAlarm:
-        """Ring after `seconds` of fake time."""
+    def call_later(self, seconds: float, callback: Callable[[], object], *, upkeep: bool = False) -> FakeAlarm:
+        """Ring after `seconds` of fake time; `upkeep` rings once per `advance`, however often it was due."""
         alarm = FakeAlarm(callback)
+        if upkeep:
+            self._upkeep.append((self._now_us + round(seconds * 1e6), alarm))
+            return alarm
         heapq.heappush(self._alarms, (self._now_us + round(seconds * 1e6), next(self._ties), alarm))
         return alarm
 
@@ -55,6 +59,14 @@ class FakeClock:
                 alarm.callback()
                 await settle()
         self._now_us = target
+        await self._do_upkeep()
+
+    async def _do_upkeep(self) -> None:
+        due = [alarm for at, alarm in self._upkeep if at <= self._now_us]
+        self._upkeep = [(at, alarm) for at, alarm in self._upkeep if at > self._now_us and alarm.callback is not None]
+        for alarm in due:
+            if alarm.callback is not None:
+                alarm.callback()
         await settle()
 
 

@@ -29,8 +29,11 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go backwards."""
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> Alarm:
-        """Call back on the running loop after `seconds`."""
+    def call_later(self, seconds: float, callback: Callable[[], object], *, upkeep: bool = False) -> Alarm:
+        """Call back on the running loop after `seconds`.
+
+        `upkeep` marks recurring chores (renewing a lease): a clock that skips ahead may ring them once for all.
+        """
 
 
 class SystemClock:
@@ -42,7 +45,7 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> Alarm:
+    def call_later(self, seconds: float, callback: Callable[[], object], *, upkeep: bool = False) -> Alarm:
         return asyncio.get_running_loop().call_later(seconds, callback)
 
 

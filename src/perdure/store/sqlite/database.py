@@ -17,6 +17,7 @@ import apsw
 from perdure.errors import StoreBroken, StoreBusy, StoreError
 from perdure.store.sqlite import reads
 from perdure.store.sqlite.failures import named_failures, store_error
+from perdure.store.sqlite.log import Log
 from perdure.store.sqlite.schema import connect, open_database
 from perdure.values.clock import Clock
 
@@ -29,8 +30,6 @@ _PATIENCE_MS = 5_000
 _SLOW_SECONDS = 0.003
 #: Weight of the last write in the moving average.
 _LAST_WEIGHT = 0.2
-#: Pages in the write-ahead log from which on it is copied into the database after a commit.
-_LOG_PAGES_MAX = 1000
 
 
 class Database:
@@ -42,11 +41,11 @@ class Database:
         self._slots = slots
         self._vfs = vfs
         self._writer: apsw.Connection | None = None
+        self.log: Log
         self._reader: apsw.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "perdure-store")
         self._last_in_thread: Future[Any] | None = None
         self._average_seconds = 0.0
-        self._log_pages = 0
         self._changes = 0
         self._broken: StoreBroken | None = None
 
@@ -54,7 +53,7 @@ class Database:
         """Make or migrate the file; returns the connection for writes. Raises StoreError."""
         with named_failures(self.path):
             self._writer = open_database(self.path, slots=self._slots, patience_ms=_PATIENCE_MS, vfs=self._vfs)
-        self._writer.set_wal_hook(self._note_log_pages)
+        self.log = Log(self._writer)
         return self._writer
 
     async def close(self) -> None:
@@ -129,21 +128,16 @@ class Database:
             result = work()
         except (apsw.Error, OSError) as error:
             raise self._failure(error) from error
-        if self._log_pages >= _LOG_PAGES_MAX:
-            self._checkpoint()
+        if self.log.full:
+            self._empty_log()
         self._average_seconds += (self._clock.monotonic() - start - self._average_seconds) * _LAST_WEIGHT
         return result
 
-    def _checkpoint(self) -> None:
-        """Copy the log into the database. What it fails to copy stays in the log, where it is as safe."""
-        assert self._writer is not None
-        self._log_pages = 0
+    def _empty_log(self) -> None:
         try:
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
-            pass
+            self.log.empty()
         except apsw.Error as error:
-            # The commit before it is durable and stays acknowledged; the next call hears of the disk.
+            # The commit before it is durable and stays acknowledged: the next call hears of the disk.
             self._failure(error)
 
     def _failure(self, error: apsw.Error | OSError) -> StoreError:
@@ -151,7 +145,3 @@ class Database:
         if isinstance(failure, StoreBroken):
             self._broken = failure
         return failure
-
-    def _note_log_pages(self, _db: apsw.Connection, _name: str, pages: int) -> int:
-        self._log_pages = pages
-        return apsw.SQLITE_OK

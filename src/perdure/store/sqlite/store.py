@@ -36,6 +36,7 @@ class SqliteStore:
         self._committer: Committer
         self._leases: Leases
         self._changes_seen = 0
+        self._working = False
 
     async def open(self) -> None:
         writer = self._database.open()
@@ -98,7 +99,12 @@ class SqliteStore:
         return self._database.read(reads.next_due, shards)
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
-        return await self._database.write(lambda: self._leases.claim(node, shards, lease_seconds))
+        leases = await self._database.write(lambda: self._leases.claim(node, shards, lease_seconds))
+        if leases and not self._working:
+            # From now on this process commits often.
+            self._working = True
+            await self._database.write(self._database.log.make_room)
+        return leases
 
     async def renew(self, node: str, leases: Iterable[Lease], lease_seconds: float) -> list[Lease]:
         return await self._database.write(lambda: self._leases.renew(node, leases, lease_seconds))

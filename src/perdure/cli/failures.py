@@ -1,0 +1,52 @@
+"""What does an error mean for whoever typed the command? One or two lines, and an exit code; never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+
+import click
+
+from perdure.cli import exits
+from perdure.errors import InvalidInput, InvalidSetting, PerdureError, RunCancelled
+
+
+def report_failure(error: Exception, *, as_json: bool) -> int:
+    """Say what happened (as JSON on stdout when asked for, else on stderr) and return the exit code."""
+    if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
+        # Whoever read us has gone (`perdure events RUN | head`): nothing more can be said on this pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.FAILED
+    if isinstance(error, click.exceptions.Abort):
+        return exits.FAILED
+    if as_json:
+        failure = {"error": {"type": type_name(error), "message": message(error)}}
+        click.echo(json.dumps(failure, ensure_ascii=False))
+    elif isinstance(error, click.UsageError):
+        error.show()
+    else:
+        click.echo(f"Error: {message(error)}", err=True)
+    return exit_code(error)
+
+
+def exit_code(error: Exception) -> int:
+    """2 for what was typed wrong, 4 for a cancelled run, 1 for everything else."""
+    if isinstance(error, (click.UsageError, InvalidInput, InvalidSetting)):
+        return exits.USAGE
+    return exits.CANCELLED if isinstance(error, RunCancelled) else exits.FAILED
+
+
+def type_name(error: Exception) -> str:
+    """The error's public name."""
+    return "UsageError" if isinstance(error, click.UsageError) else type(error).__name__
+
+
+def message(error: Exception) -> str:
+    """What happened, to what, and the remedy."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, PerdureError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (unexpected; PERDURE_DEBUG=1 shows where it comes from)"

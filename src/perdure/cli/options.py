@@ -1,0 +1,131 @@
+"""What do all commands share? --json, --store, JSON arguments, durations; and the way to a Runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from perdure.errors import NotFound
+
+if TYPE_CHECKING:
+    from perdure.agents.agent import Agent
+    from perdure.runtime import Runtime
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+DEFAULT_STORE = "sqlite:///.perdure/perdure.db"
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def store_option(function: F) -> F:
+    """--store URL, or PERDURE_STORE."""
+    return click.option(
+        "--store", metavar="URL", envvar="PERDURE_STORE", default=DEFAULT_STORE, show_default=True, show_envvar=True,
+        help="Where runs live.",
+    )(function)  # fmt: skip
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+
+
+class JsonArgument(click.ParamType[Any]):
+    """A JSON value: as text, as @FILE, or as - for standard input."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return Given(json.loads(_text_of(value)))
+        except OSError as error:
+            self.fail(f"{error.filename}: {error.strerror}", param, ctx)
+        except ValueError as error:
+            shown = value if len(value) <= 60 else f"{value[:60]}..."
+            self.fail(f"{shown!r} is not JSON ({error}); text needs double quotes inside: '\"text\"'", param, ctx)
+
+
+class Given:
+    """A JSON value that was given: tells `null` from nothing at all."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+JSON = JsonArgument()
+
+
+class Moment(click.ParamType[int]):
+    """A moment in microseconds since the epoch: 90s, 30m, 1h or 2d ago, or an ISO date and time."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from perdure.values.clock import SystemClock
+
+        ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))
+        if ago is not None:
+            return SystemClock().now_us() - round(float(ago[1]) * _UNITS[ago[2]] * 1e6)
+        from datetime import datetime
+
+        try:
+            return round(datetime.fromisoformat(str(value)).astimezone().timestamp() * 1e6)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time span (90s, 30m, 1h, 2d) nor an ISO date", param, ctx)
+
+
+MOMENT = Moment()
+
+
+def execute(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine to its end."""
+    return asyncio.run(work)
+
+
+@asynccontextmanager
+async def client(store: str, agents: Iterable[Agent[Any, Any]] = ()) -> AsyncIterator[Runtime]:
+    """A Runtime that does no work itself, on a store that exists. Raises NotFound where there is none."""
+    path = sqlite_path(store)
+    if path is not None and not path.exists():
+        raise NotFound(
+            f"there is no store at {store} (from {Path.cwd()}). `perdure run FILE.py:AGENT` makes one; another one is "
+            f"named with --store URL or PERDURE_STORE"
+        )
+    from perdure.runtime import Runtime
+
+    async with Runtime(store, agents, work=False) as runtime:
+        yield runtime
+
+
+def sqlite_path(store: str) -> Path | None:
+    """The file of a SQLite store's URL, or None for other stores."""
+    scheme, _, rest = store.partition("://")
+    return Path(rest[1:]) if scheme == "sqlite" and len(rest) > 1 else None
+
+
+def person() -> str:
+    """Who types: the name that journals keep for answers and decisions."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number without a name
+        return "cli"
+
+
+def _text_of(value: str) -> str:
+    if value == "-":
+        return sys.stdin.read()
+    return Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
