@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import TypeVarTuple, Unpack
 
-from perdure.agents.agent import Agent
+from perdure.agents.agent import Agent, AnyAgent
 from perdure.errors import (
     AlreadySettled,
     InvalidInput,
@@ -49,7 +49,7 @@ class Runtime:
     """A node in this process. With `agents` it runs them; without, it is a client of whoever does."""
 
     def __init__(
-        self, store: str | Store = DEFAULT_STORE, agents: Iterable[Agent[Any, Any]] = (), *, work: bool = True,
+        self, store: str | Store = DEFAULT_STORE, agents: Iterable[AnyAgent] = (), *, work: bool = True,
         clock: Clock | None = None, settings: Settings | None = None, dice: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
         self._clock = clock or SystemClock()
@@ -99,7 +99,7 @@ class Runtime:
         return await self._start(agent, text, session, idempotency_key, priority, concurrency_key, busy)
 
     async def start_json(
-        self, agent: Agent[Any, Any] | str, value: Any, *, session: str | None = None,
+        self, agent: AnyAgent | str, value: Any, *, session: str | None = None,
         idempotency_key: str | None = None, priority: int = 0, concurrency_key: str | None = None,
         busy: str | None = None,
     ) -> RunHandle[Any]:  # fmt: skip
@@ -196,7 +196,10 @@ class Runtime:
         return await self.store.asks(to=to, run=run)
 
     async def answer(self, id: str, value: Any, *, by: str | None = None) -> None:
-        """Answer a question. Raises NotFound, InvalidInput (it does not fit), AlreadySettled."""
+        """Answer a question. The same answer again changes nothing, so a program that is run again may repeat it.
+
+        Raises NotFound, InvalidInput (it does not fit), AlreadySettled (another answer was given, or it was too late).
+        """
         ask = await self._ask(id, "ask")
         check_answer(ask.id, decode(ask.detail).get("schema"), value)
         data = {"id": ask.id, "step": ask.step, "value": value, "by": by}
@@ -239,9 +242,9 @@ class Runtime:
     # Details.
 
     async def _start(
-        self, agent: Agent[Any, R], text: str, session: str | None, key: str | None, priority: int,
+        self, agent: AnyAgent, text: str, session: str | None, key: str | None, priority: int,
         concurrency_key: str | None, busy: str | None,
-    ) -> RunHandle[R]:  # fmt: skip
+    ) -> RunHandle[Any]:  # fmt: skip
         self._alive()
         if session is not None and not session:
             raise InvalidInput("a session's key must not be empty")
@@ -282,11 +285,13 @@ class Runtime:
             ids = await self.kernel.commits.commit(Transaction(close_asks=[close], signals=[signal]))
         except AlreadySettled:
             now = await self.store.ask(ask.id)
+            if now is not None and (now.status, now.answer) == (status, answer):
+                return
             how = f"{now.status}{f' by {now.by}' if now.by else ''}" if now is not None else "gone"
             raise AlreadySettled(f"{ask.id} is {how} already") from None
         self.kernel.signals_written([signal], ids or [])
 
-    def _agent(self, name: str) -> Agent[Any, Any]:
+    def _agent(self, name: str) -> AnyAgent:
         agent = self.agents.latest(name)
         if agent is None:
             known = ", ".join(sorted(self.agents.names())) or "none"
@@ -301,7 +306,7 @@ class Runtime:
 class RunHandle(Generic[R]):
     """One run, from outside."""
 
-    def __init__(self, runtime: Runtime, run: Run, agent: Agent[Any, R] | None) -> None:
+    def __init__(self, runtime: Runtime, run: Run, agent: AnyAgent | None) -> None:
         self.id = run.id
         self._runtime = runtime
         self._agent = agent or runtime.agents.get(run.agent, run.version)
@@ -343,7 +348,8 @@ class RunHandle(Generic[R]):
         data = end.data
         match end.type:
             case "run.continued":
-                return await (await self._runtime.run(data["run"])).result()
+                following: RunHandle[R] = await self._runtime.run(data["run"])
+                return await following.result()
             case "run.failed":
                 error = data["error"]
                 raise RunFailed(f"{error['type']}: {error['message']}", type=error["type"], run=self.id)
@@ -356,8 +362,8 @@ class RunHandle(Generic[R]):
 class AgentSet:
     """The agents of a runtime, by name and version; the last given version of a name is the newest."""
 
-    def __init__(self, agents: Iterable[Agent[Any, Any]]) -> None:
-        self._versions: dict[str, dict[str, Agent[Any, Any]]] = {}
+    def __init__(self, agents: Iterable[AnyAgent]) -> None:
+        self._versions: dict[str, dict[str, AnyAgent]] = {}
         for agent in agents:
             if not isinstance(agent, Agent):
                 raise InvalidSetting(f"{agent!r} is not an agent; decorate it with @agent")
@@ -365,11 +371,11 @@ class AgentSet:
                 raise InvalidSetting(f"agent {agent.name} is given twice with version {agent.version!r}")
             self._versions[agent.name][agent.version] = agent
 
-    def get(self, name: str, version: str) -> Agent[Any, Any] | None:
+    def get(self, name: str, version: str) -> AnyAgent | None:
         """That version of an agent, or None."""
         return self._versions.get(name, {}).get(version)
 
-    def latest(self, name: str) -> Agent[Any, Any] | None:
+    def latest(self, name: str) -> AnyAgent | None:
         """The newest version of an agent, or None."""
         versions = self._versions.get(name)
         return next(reversed(versions.values())) if versions else None

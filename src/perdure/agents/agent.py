@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from typing_extensions import TypeVarTuple, Unpack
 
@@ -42,6 +42,10 @@ class Agent(Generic[Unpack[Ts], R]):
 
     def __repr__(self) -> str:
         return f"<agent {self.name} {self.version}>"
+
+
+#: An agent of which only the JSON contract is known.
+AnyAgent: TypeAlias = "Agent[Unpack[tuple[Any, ...]], Any]"
 
 
 @overload

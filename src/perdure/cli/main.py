@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -90,10 +90,10 @@ class LazyGroup(click.Group):
         """Run a command and exit: the only place where errors become messages and exit codes."""
         words = sys.argv[1:] if args is None else list(args)
         try:
-            code = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
+            code = super().main(words, prog_name or "perdure", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except Exception as error:  # noqa: BLE001 - nothing may end in a traceback
-            if _wants_traceback(extra.get("env") or os.environ):
+            if os.environ.get("PERDURE_DEBUG", "") not in ("", "0"):
                 raise
             code = report_failure(error, as_json="--json" in words)
         except KeyboardInterrupt:
@@ -103,10 +103,6 @@ class LazyGroup(click.Group):
 
 #: Exit code after Ctrl-C where nothing else was promised, as shells have it.
 INTERRUPTED = 130
-
-
-def _wants_traceback(environment: MutableMapping[str, str]) -> bool:
-    return environment.get("PERDURE_DEBUG", "") not in ("", "0")
 
 
 @click.command(
