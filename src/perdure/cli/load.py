@@ -31,7 +31,7 @@ class Agents:
             return self.agents[0]
         known = ", ".join(agent.name for agent in self.agents)
         if name is None:
-            raise click.UsageError(f"{self.file} defines several agents ({known}): name one, {self.file}:{known[0]}")
+            raise click.UsageError(f"{self.file} defines several agents ({known}): name one, {self.file}:{self.agents[0].name}")
         # The newest version of a name is the one defined last.
         found = next((agent for agent in reversed(self.agents) if agent.name == name), self._by_variable.get(name))
         if found is None:
@@ -59,8 +59,7 @@ def split_target(target: str) -> tuple[str, str | None]:
 def _import(path: Path) -> ModuleType:
     if not path.is_file():
         raise click.UsageError(f"there is no file {path} (from {Path.cwd()})")
-    # A file called json.py must not become everybody's json.
-    name = path.stem if importlib.util.find_spec(path.stem.partition(".")[0]) is None else f"perdure_file_{path.stem}"
+    name = _free_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise click.UsageError(f"{path} is not a Python file")
@@ -74,6 +73,14 @@ def _import(path: Path) -> ModuleType:
             raise click.UsageError(f"{_place(error, path)}: {error}") from error
         raise click.UsageError(f"{_place(error, path)}: {type(error).__name__}: {error}") from error
     return module
+
+
+def _free_name(path: Path) -> str:
+    # A file called json.py must not become everybody's json.
+    taken = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
+    if taken is None or taken.origin == str(path.resolve()):
+        return path.stem
+    return f"perdure_file_{path.stem}"
 
 
 def _place(error: BaseException, path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from perdure.store.contract import Store
@@ -27,9 +27,13 @@ class Followers:
         self._nudges: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._ends: defaultdict[str, set[asyncio.Future[Event]]] = defaultdict(set)
         self._failure: Exception | None = None
+        #: called with the events of every commit of this node: for those who watch all its runs
+        self.watchers: list[Callable[[str, list[Event]], object]] = []
 
     def published(self, run: str, events: list[Event]) -> None:
         """There is more in the journal of `run`."""
+        for watch in self.watchers:
+            watch(run, events)
         for nudge in self._nudges.pop(run, ()):
             if not nudge.done():
                 nudge.set_result(None)

@@ -37,7 +37,9 @@ class Fence(NamedTuple):
 class Signal:
     """Something that reaches a run from outside: message, answer, control word, end of a child.
 
-    Addressed to a run, or (run=None) to whatever run of (agent, session) is active or comes next.
+    Addressed to a run, or (run=None) to whatever run of (agent, session) is active or comes next. One that is
+    addressed to a run is kept under that run's shard, whatever `shard` says; to a run that does not exist it is
+    dropped (its id is then 0), because the sender's own commit must not hang on that.
     """
 
     agent: str

@@ -149,6 +149,8 @@ class Commit:
         asks = self._data.asks
         ask = asks.get(close.id)
         if ask is None or ask.status != "open":
+            if close.lenient:
+                return
             raise AlreadySettled(f"ask {close.id} is not open: it was settled before, or never asked")
         asks[close.id] = replace(
             ask, status=close.status, closed=close.closed, answer=close.answer, by=close.by, note=close.note
@@ -162,6 +164,12 @@ class Commit:
         self._undo.append(lambda: self._data.signals.update({signal_id: signal}))
 
     def _put(self, signal: Signal) -> int:
+        if signal.run is not None:
+            journal = self._data.journals.get(signal.run)
+            if journal is None:
+                return 0
+            row = journal.row
+            signal = replace(signal, agent=row.agent, session=row.session, shard=row.shard)
         self._data.last_signal += 1
         self._data.signals[self._data.last_signal] = replace(signal, id=self._data.last_signal)
         return self._data.last_signal

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from perdure.errors import InvalidSetting
 from perdure.store.contract import Ask, Lease, RunFilter, Shard, Signal, Transaction
@@ -26,6 +28,9 @@ class MemoryStore:
         self._slots = slots
         self._data = Data()
         self._dead: set[str] = set()
+        self._version = 0
+        #: what each task that waits for changes has seen: nothing passes it while it is busy in between
+        self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._waiting: list[asyncio.Future[None]] = []
         #: the tables of `transaction` tools
         self.sql = MemorySql()
@@ -158,9 +163,14 @@ class MemoryStore:
         return self._slots
 
     async def wait_change(self) -> None:
-        waiting = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
-        await waiting
+        task = asyncio.current_task()
+        seen = self._seen.get(task, self._version) if task is not None else self._version
+        while self._version == seen:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+        if task is not None:
+            self._seen[task] = self._version
 
     async def check(self) -> list[str]:
         return [
@@ -179,11 +189,11 @@ class MemoryStore:
         self._notify()
 
     def _notify(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
+        self._version += 1
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     def _of(self, status: RunStatus, shards: Collection[str] | None = None) -> Iterator[Journal]:
         for journal in self._data.by_status[status].values():

@@ -13,7 +13,7 @@ import apsw
 from perdure.errors import AlreadyExists, AlreadySettled, Fenced, PerdureError, SessionBusy
 from perdure.store.contract import Ask, AskClose, Fence, NewRun, RunUpdate, Signal, Transaction
 from perdure.store.queries import load_queries
-from perdure.store.sqlite.journals import EventRow, Journals, row_of, shared_steps
+from perdure.store.sqlite.journals import EventRow, Journals, shared_steps
 from perdure.store.sqlite.rows import ask_row, run_row, signal_row, wait_text
 from perdure.store.sqlite.statements import UserStatements
 from perdure.values.runs import Run
@@ -27,10 +27,10 @@ Outcome = Exception | list[int] | None
 class Committer:
     """Writes batches through one connection. Not for two threads at a time."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, journals: Journals) -> None:
         self._db = db
         self._execute = db.execute
-        self._journals = Journals(db)
+        self._journals = journals
         self._statements = UserStatements(db)
         #: within a batch: the current epochs of the shards it names
         self._epochs: dict[str, int | None] = {}
@@ -136,7 +136,7 @@ class Committer:
         except apsw.ConstraintError as error:
             raise self._collision(run, error) from error
         key = self._db.last_insert_rowid()
-        return [row_of(event, key) for event in new.events]
+        return [self._journals.row(event, key) for event in new.events]
 
     def _check_session(self, agent: str, session: str) -> None:
         other = self._execute(_SQL["session_taken"], (agent, session)).get
@@ -173,7 +173,7 @@ class Committer:
 
     def _close_ask(self, close: AskClose) -> None:
         self._execute(_SQL["close_ask"], (close.status, close.closed, close.answer, close.by, close.note, close.id))
-        if not self._db.changes():
+        if not self._db.changes() and not close.lenient:
             raise AlreadySettled(f"ask {close.id} is not open: it was settled before, or never asked")
 
     def _consume(self, signal_id: int) -> None:
@@ -182,8 +182,12 @@ class Committer:
             raise AlreadySettled(f"signal {signal_id} was consumed before")
 
     def _put(self, signal: Signal) -> int:
-        self._execute(_SQL["put_signal"], signal_row(signal))
-        return self._db.last_insert_rowid()
+        if signal.run is None:
+            self._execute(_SQL["put_signal"], signal_row(signal))
+            return self._db.last_insert_rowid()
+        # The run may be created by this very batch, but its row is written at once: it is found.
+        self._execute(_SQL["put_run_signal"], (signal.kind, signal.data, signal.created, signal.run))
+        return self._db.last_insert_rowid() if self._db.changes() else 0
 
     def _change_state(self, agent: str, session: str, changes: dict[str, str | None]) -> None:
         for name, value in changes.items():
@@ -208,6 +212,6 @@ def _refusable(work: Transaction) -> int:
 
 
 def _session_busy(run: str, error: apsw.ConstraintError) -> Exception:
-    if error.extendedresult == apsw.SQLITE_CONSTRAINT_UNIQUE:
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_UNIQUE:
         return SessionBusy(f"run {run}: another run of its session has begun and not ended")
     return ValueError(f"run {run}: {error}")

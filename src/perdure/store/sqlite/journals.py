@@ -7,6 +7,7 @@ lasts nobody else can move it, so that an append reads nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import apsw
 
@@ -27,7 +28,7 @@ _TAILS_MAX = 4096
 _NO_LAST = 2**62
 
 #: An event as `append` takes it.
-EventRow = tuple[int, int, str, int, int | None, int | None, str]
+EventRow = tuple[int, int, int | str, int, int | None, int | None, str]
 
 
 class Tail:
@@ -44,10 +45,13 @@ class Tail:
 
 
 class Journals:
-    """Appends to many journals through one connection, inside the transaction that is open there."""
+    """Reads journals, and appends to many at once inside the transaction that is open on its connection."""
 
     def __init__(self, db: apsw.Connection) -> None:
         self._cursor = db.cursor()
+        types: list[Any] = db.execute(_READ["event_types"]).fetchall()
+        self._names: dict[int | str, str] = dict(types)
+        self._codes: dict[str, int | str] = {name: code for code, name in self._names.items()}
         self._tails: dict[str, Tail] = {}
         self._unwritten: list[EventRow] = []
 
@@ -66,7 +70,7 @@ class Journals:
             step = event.step
             if step is not None and step > tail.steps:
                 tail.steps = step
-            rows.append((tail.key, event.seq, event.type, event.time_us, step, event.attempt, event.raw))
+            rows.append(self.row(event, tail.key))
         return rows
 
     def tail(self, run: str, fence: Fence) -> Tail:
@@ -94,6 +98,11 @@ class Journals:
             self._cursor.executemany(_APPEND, self._unwritten)
             self._unwritten.clear()
 
+    def row(self, event: Event, key: int) -> EventRow:
+        """An event of the run with this key, as `append` takes it."""
+        code = self._codes.get(event.type, event.type)
+        return (key, event.seq, code, event.time_us, event.step, event.attempt, event.raw)
+
     def forget(self, runs: Iterable[str]) -> None:
         """Read the ends of these journals anew when they are needed."""
         for run in runs:
@@ -104,31 +113,27 @@ class Journals:
         self._tails.clear()
         self._unwritten.clear()
 
+    def read(self, db: apsw.Connection, run: str, after: int, limit: int | None) -> list[Event]:
+        """A run's journal after `after` through any connection, the prefix it shares included, in its own name."""
+        names = self._names
+        events: list[Any] = []
+        for key, last in _stretches(db, run):
+            if last > after and (limit is None or len(events) < limit):
+                room = -1 if limit is None else limit - len(events)
+                rows = db.execute(_READ["events"], (key, after, last, room))
+                events += [Event(run, seq, names.get(code, code), *rest) for seq, code, *rest in rows]
+        return events
+
     def trim(self) -> None:
         """Keep memory bounded; between transactions only."""
         if len(self._tails) > _TAILS_MAX:
             self._tails.clear()
 
 
-def row_of(event: Event, key: int) -> EventRow:
-    """An event as `append` takes it, of the run with this key."""
-    return (key, event.seq, event.type, event.time_us, event.step, event.attempt, event.raw)
-
-
-def read_events(db: apsw.Connection, run: str, after: int, limit: int | None) -> list[Event]:
-    """A run's journal after `after`, the prefix it shares included, all in its own name."""
-    events: list[Event] = []
-    for key, last in _stretches(db, run):
-        if last > after and (limit is None or len(events) < limit):
-            room = -1 if limit is None else limit - len(events)
-            events += [Event(run, *row) for row in db.execute(_READ["events"], (key, after, last, room))]
-    return events
-
-
 def shared_steps(db: apsw.Connection, run: str, seq: int) -> int:
     """The highest step number among a run's first `seq` events. Raises NotFound when it does not have as many."""
-    ends = [db.execute(_READ["end"], (key, min(last, seq))).fetchall()[0] for key, last in _stretches(db, run)]
-    if not ends or max(end for end, _ in ends) < seq:
+    ends: list[Any] = [db.execute(_READ["end"], (key, min(last, seq))).fetchone() for key, last in _stretches(db, run)]
+    if max((end for end, _ in ends), default=0) < seq or not ends:
         raise NotFound(f"run {run}: there is no event {seq} to fork at")
     return max(steps for _, steps in ends)
 

@@ -7,13 +7,14 @@ here, and the caller hears of it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import apsw
 
-#: Pages in the log from which on it is copied after a commit; a page is 4 KiB.
-_PAGES_MAX = 1000
+#: Pages of 8 KiB in the log from which on it is copied after a commit.
+_PAGES_MAX = 600
 #: Bytes a log takes until then, and for a large batch on top.
-_ROOM = 5 * 1024 * 1024
+_ROOM = 6 * 1024 * 1024
 
 
 class Log:
@@ -32,11 +33,9 @@ class Log:
     def empty(self) -> None:
         """Copy it into the database, so that the next commit may begin it anew. Raises the driver's errors."""
         self._pages = 0
-        try:
+        # What could not be copied stays in the log, where it is as safe; later there is another chance.
+        with suppress(apsw.BusyError, apsw.LockedError, apsw.FullError):
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
-            # What could not be copied stays in the log, where it is as safe; later there is another chance.
-            pass
 
     def make_room(self) -> None:
         """Write the log's room beforehand: a commit that makes the file longer takes twice as long.
@@ -46,9 +45,8 @@ class Log:
         # With the lock, so that nobody adds a frame where the zeros go.
         self._db.execute("begin immediate")
         try:
-            _lengthen(self._db.filename_wal, _ROOM)
-        except OSError:
-            pass
+            with suppress(OSError):
+                _lengthen(self._db.filename_wal, _ROOM)
         finally:
             self._db.execute("rollback")
 

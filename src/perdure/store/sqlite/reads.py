@@ -103,7 +103,8 @@ def asks(db: apsw.Connection, run: str | None, to: str | None, status: str | Non
 
 def state(db: apsw.Connection, agent: str, session: str) -> dict[str, str]:
     """The session's state: key -> JSON text."""
-    return dict(db.execute(_SQL["state"], (agent, session)).fetchall())
+    rows: list[Any] = db.execute(_SQL["state"], (agent, session)).fetchall()
+    return dict(rows)
 
 
 def slots(db: apsw.Connection) -> int:

@@ -25,11 +25,11 @@ def run_row(run: Run, *, seq: int, steps: int) -> Row:
 def run_of(row: Row) -> Run:
     """The run of a row of `perdure_runs_now`."""
     (
-        _key, id, agent, version, session, shard, status, created, updated, reason, wait, wake_at, parent, parent_step,
+        _key, name, agent, version, session, shard, status, created, updated, reason, wait, wake_at, parent, parent_step,
         priority, concurrency_key, idempotency_key, attempt, strikes, forked_run, forked_seq, seq, steps,
     ) = row  # fmt: skip
     return Run(
-        id, agent, version, session, shard, RunStatus(status), created, updated, reason,
+        name, agent, version, session, shard, RunStatus(status), created, updated, reason,
         None if wait is None else decode(wait), wake_at, parent, parent_step, priority, concurrency_key,
         idempotency_key, attempt, strikes, None if forked_run is None else (forked_run, forked_seq), seq, steps,
     )  # fmt: skip

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -27,6 +28,8 @@ def open_database(path: str, *, slots: int, patience_ms: int, vfs: str | None = 
     db = connect(path, patience_ms=patience_ms, vfs=vfs)
     try:
         _refuse_foreign(db, path)
+        # Of 4 KiB pages with results of 1 KiB an eighth stays empty, of these half as much, for 8 µs more a commit.
+        pragma(db, "page_size = 8192")
         # Before the first migration: an interrupted set-up leaves an empty file, which is as good as none.
         pragma(db, "journal_mode = wal")
         migrate(db, path, slots)
@@ -86,15 +89,14 @@ def pragma(db: apsw.Connection, text: str) -> int:
 
 
 def _make_file(path: str) -> None:
-    if not os.path.isabs(path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not Path(path).parent.is_dir():
-        raise StoreReadOnly(f"{path}: there is no directory {Path(path).parent}. Make it, or choose another --store.")
-    try:
+    directory = Path(path).parent
+    if not directory.is_absolute():
+        directory.mkdir(parents=True, exist_ok=True)
+    if not directory.is_dir():
+        raise StoreReadOnly(f"{path}: there is no directory {directory}. Make it, or choose another --store.")
+    with suppress(FileExistsError):
         # Journals hold what users said and tools returned: nobody else on this machine may read them.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        pass
 
 
 def _refuse_foreign(db: apsw.Connection, path: str) -> None:

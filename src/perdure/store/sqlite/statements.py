@@ -12,7 +12,7 @@ from perdure.errors import StatementFailed
 from perdure.store.contract import Statement
 
 #: The disk or the file failed: that is the store's trouble, not the statement's.
-_STORE_FAILURES = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError, apsw.BusyError)
+_STORE_FAILURES = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError, apsw.BusyError)
 
 _FORBIDDEN = {
     apsw.SQLITE_ATTACH: "ATTACH",

@@ -10,7 +10,7 @@ from perdure.store.sqlite import reads
 from perdure.store.sqlite.commit import Committer, Outcome
 from perdure.store.sqlite.copies import back_up, find_problems
 from perdure.store.sqlite.database import Database
-from perdure.store.sqlite.journals import read_events
+from perdure.store.sqlite.journals import Journals
 from perdure.store.sqlite.leases import Leases
 from perdure.store.sqlite.node_locks import NodeLocks
 from perdure.values.clock import Clock, SystemClock
@@ -33,6 +33,7 @@ class SqliteStore:
         self._clock = clock or SystemClock()
         self._database = Database(path, self._clock, slots=slots, vfs=vfs)
         self._locks = NodeLocks(path)
+        self._journals: Journals
         self._committer: Committer
         self._leases: Leases
         self._changes_seen = 0
@@ -40,7 +41,8 @@ class SqliteStore:
 
     async def open(self) -> None:
         writer = self._database.open()
-        self._committer = Committer(writer)
+        self._journals = Journals(writer)
+        self._committer = Committer(writer, self._journals)
         self._leases = Leases(writer, self._clock, self._locks)
         self._changes_seen = self._database.changes()
 
@@ -61,7 +63,7 @@ class SqliteStore:
         return self._database.read(reads.run_by_key, agent, idempotency_key)
 
     async def events(self, run: str, after: int = 0, limit: int | None = None) -> list[Event]:
-        return self._database.read(read_events, run, after, limit)
+        return self._database.read(self._journals.read, run, after, limit)
 
     async def state(self, agent: str, session: str) -> dict[str, str]:
         return self._database.read(reads.state, agent, session)

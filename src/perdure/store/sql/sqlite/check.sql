@@ -20,9 +20,11 @@ group by event.run limit 20;
 
 -- name: after_the_end
 -- Events after a terminal one.
-select 'run ' || run.id || ': ' || last.type || ' at ' || last.seq || ' is not its last event'
-from perdure_events as last join perdure_runs as run on run.key = last.run
-where last.type in ('run.succeeded', 'run.failed', 'run.cancelled', 'run.continued')
+select 'run ' || run.id || ': ' || type.name || ' at ' || last.seq || ' is not its last event'
+from perdure_event_types as type
+join perdure_events as last on last.type = type.code
+join perdure_runs as run on run.key = last.run
+where type.name in ('run.succeeded', 'run.failed', 'run.cancelled', 'run.continued')
     and exists (select 1 from perdure_events as later where later.run = last.run and later.seq > last.seq)
 limit 20;
 

@@ -43,8 +43,13 @@ union all
 select id from perdure_runs where agent = ?2 and idempotency_key = ?3
 limit 1;
 
+-- name: put_run_signal
+-- A signal for a run, kept under that run's shard; for no run, none.
+insert into perdure_signals (agent, session, run, kind, data, shard, created)
+select agent, session, id, ?1, ?2, shard, ?3 from perdure_runs where id = ?4;
+
 -- name: put_signal
--- A signal for a run or a session.
+-- A signal for a session.
 insert into perdure_signals (agent, session, run, kind, data, shard, created) values (?, ?, ?, ?, ?, ?, ?);
 
 -- name: consume_signal

@@ -84,6 +84,10 @@ from json_each(:shards) as owned;
 -- Where a run's own events are, and whose prefix it shares.
 select key, forked_run, forked_seq from perdure_runs where id = ?;
 
+-- name: event_types
+-- The names behind the numbers.
+select code, name from perdure_event_types;
+
 -- name: events
 -- A stretch of a journal.
 select seq, type, time, step, attempt, data from perdure_events
