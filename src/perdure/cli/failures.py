@@ -24,10 +24,10 @@ def report_failure(error: Exception, *, as_json: bool) -> int:
     if as_json:
         failure = {"error": {"type": type_name(error), "message": message(error)}}
         click.echo(json.dumps(failure, ensure_ascii=False))
-    elif isinstance(error, click.UsageError):
-        error.show()
     else:
         click.echo(f"Error: {message(error)}", err=True)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"See: {error.ctx.command_path} --help", err=True)
     return exit_code(error)
 
 

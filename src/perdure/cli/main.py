@@ -28,7 +28,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "demo": Entry("perdure.cli.demo:demo", "A minute's tour: an agent on real files, killed half-way."),
         "new": Entry("perdure.cli.new:new", "Write a small project: an agent, its test, a README."),
         "run": Entry("perdure.cli.run:run", "Run an agent and print its result."),
-        "work": Entry("perdure.cli.work:work", "Run whatever is due, until stopped."),
+        "work": Entry("perdure.cli.run:work", "Run whatever is due, until stopped."),
     },
     "Look": {
         "runs": Entry("perdure.cli.look:runs", "List runs, newest first, and why they are not moving."),

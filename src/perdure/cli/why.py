@@ -49,8 +49,9 @@ class Explainer:
 
     async def why(self, run: Run, now_us: int) -> Why:
         """Why `run` is not moving."""
-        overdue = run.status is RunStatus.WAITING and run.wake_at is not None and run.wake_at + _OVERDUE_US < now_us
-        if (run.status in _NEEDS_WORKER or overdue) and not self.has_worker(run):
+        if run.status.terminal:
+            return Why(None, None)
+        if not self.has_worker(run) and await self._could_move(run, now_us):
             return Why(
                 f"no worker has agent {run.agent}; run: perdure work FILE.py", {"kind": "worker", "agent": run.agent}
             )
@@ -62,7 +63,13 @@ class Explainer:
                 )
         if run.status is RunStatus.QUEUED:
             return Why("waits for a free place", {"kind": "place"})
-        return Why(run.reason, _readable(run.wait)) if not run.status.terminal else Why(None, None)
+        return Why(run.reason, _readable(run.wait))
+
+    async def _could_move(self, run: Run, now_us: int) -> bool:
+        if run.status in _NEEDS_WORKER or (run.wake_at is not None and run.wake_at + _OVERDUE_US < now_us):
+            return True
+        # An answer, a message or a word of control that nobody has taken yet.
+        return bool(await self._runtime.store.run_signals(run.id))
 
     async def _active(self, agent: str, session: str) -> Run | None:
         if (agent, session) not in self._busy:

@@ -7,10 +7,11 @@ up and asks again when its wait ends. So a thousand runs waiting for people do n
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,23 @@ class Limits:
     per_key: int | None = None
 
 
+class _Wish(NamedTuple):
+    """A run that wants to move. Compares by who goes first; `tie` decides before the rest is looked at."""
+
+    priority: int
+    created: int
+    tie: int
+    run: str
+    agent: str
+    key: str | None
+    move: Callable[[], None]
+
+    @property
+    def slots(self) -> tuple[object, object]:
+        """What it needs room in, beside the node."""
+        return self.agent, (self.agent, self.key)
+
+
 class Dispatcher:
     """Grants places. `offer` calls back at once when there is room, otherwise when a place is given back."""
 
@@ -28,11 +46,12 @@ class Dispatcher:
         self._most = most
         self._limits = limits
         self._moving: dict[str, tuple[str, str | None]] = {}
-        self._count: defaultdict[object, int] = defaultdict(int)
-        self._waiting: list[tuple[int, int, int, str, str, str | None, Callable[[], None]]] = []
-        self._offered: set[str] = set()
-        self._blocked: defaultdict[object, deque[tuple[int, int, int, str, str, str | None, Callable[[], None]]]]
-        self._blocked = defaultdict(deque)
+        self._count: Counter[object] = Counter()
+        self._offered: dict[str, str] = {}
+        self._offered_of: Counter[str] = Counter()
+        self._waiting: list[_Wish] = []
+        #: wishes that found their agent or key full, by what was full
+        self._blocked: defaultdict[object, list[_Wish]] = defaultdict(list)
         self._ties = count()
         self._pumping = False
 
@@ -42,8 +61,9 @@ class Dispatcher:
         """Call `move` as soon as `run` may move. Offering a run that already waits or moves changes nothing."""
         if run in self._moving or run in self._offered:
             return
-        self._offered.add(run)
-        heapq.heappush(self._waiting, (-priority, created, next(self._ties), run, agent, key, move))
+        self._offered[run] = agent
+        self._offered_of[agent] += 1
+        heapq.heappush(self._waiting, _Wish(-priority, created, next(self._ties), run, agent, key, move))
         self._pump()
 
     def take(self, run: str, agent: str, key: str | None) -> bool:
@@ -57,7 +77,9 @@ class Dispatcher:
 
     def withdraw(self, run: str) -> None:
         """`run` no longer wants to move."""
-        self._offered.discard(run)
+        agent = self._offered.pop(run, None)
+        if agent is not None:
+            self._offered_of[agent] -= 1
 
     def release(self, run: str) -> None:
         """`run` gives its place back."""
@@ -69,10 +91,7 @@ class Dispatcher:
             self._count[slot] -= 1
             if not self._count[slot]:
                 del self._count[slot]
-            blocked = self._blocked.pop(slot, None)
-            if blocked:
-                for entry in blocked:
-                    heapq.heappush(self._waiting, entry)
+            self._unblock(slot)
         self._pump()
 
     @property
@@ -85,6 +104,10 @@ class Dispatcher:
         """How many runs wait for a place."""
         return len(self._offered)
 
+    def queued_of(self, agent: str) -> int:
+        """How many runs of `agent` wait for a place."""
+        return self._offered_of[agent]
+
     def is_moving(self, run: str) -> bool:
         """True while `run` holds a place."""
         return run in self._moving
@@ -96,29 +119,43 @@ class Dispatcher:
         self._pumping = True
         try:
             while self._waiting and len(self._moving) < self._most:
-                entry = heapq.heappop(self._waiting)
-                _, _, _, run, agent, key, move = entry
-                if run not in self._offered:
-                    continue
-                full = self._full_slot(agent, key)
-                if full is not None:
-                    self._blocked[full].append(entry)
-                    continue
-                self._offered.discard(run)
-                self._place(run, agent, key)
-                move()
+                self._grant(heapq.heappop(self._waiting))
         finally:
             self._pumping = False
+
+    def _grant(self, wish: _Wish) -> None:
+        run, agent = wish.run, wish.agent
+        if run not in self._offered:
+            for slot in wish.slots:
+                self._unblock(slot)
+            return
+        full = self._full_slot(agent, wish.key)
+        if full is not None:
+            heapq.heappush(self._blocked[full], wish)
+            if full != agent:
+                self._unblock(agent)  # the agent has room: one with another key may use it
+            return
+        self.withdraw(run)
+        self._place(run, agent, wish.key)
+        wish.move()
+
+    def _unblock(self, slot: object) -> None:
+        # One place makes room for one: looking at all of them again would make a long queue quadratic.
+        blocked = self._blocked.get(slot)
+        if blocked:
+            heapq.heappush(self._waiting, heapq.heappop(blocked))
+            if not blocked:
+                del self._blocked[slot]
 
     def _place(self, run: str, agent: str, key: str | None) -> None:
         self._moving[run] = (agent, key)
         self._count[agent] += 1
-        self._count[(agent, key)] += 1
+        self._count[agent, key] += 1
 
     def _full_slot(self, agent: str, key: str | None) -> object | None:
         limits = self._limits(agent)
-        if limits.total is not None and self._count.get(agent, 0) >= limits.total:
+        if limits.total is not None and self._count[agent] >= limits.total:
             return agent
-        if key is not None and limits.per_key is not None and self._count.get((agent, key), 0) >= limits.per_key:
+        if key is not None and limits.per_key is not None and self._count[agent, key] >= limits.per_key:
             return (agent, key)
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from perdure.store.contract import Store
 from perdure.values.events import Event
@@ -64,6 +64,11 @@ class Followers:
                 future.set_exception(error)
         self._nudges.clear()
         self._ends.clear()
+
+    async def failure(self) -> NoReturn:
+        """Wait until the node is dead, then raise why."""
+        while True:
+            await self._expect(self._nudges, "")
 
     async def follow(self, run: str, after: int) -> AsyncIterator[Event]:
         """The journal of `run` after `after`, then live, until its last event."""

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from perdure.errors import StoreBusy, StoreError, StoreFull
+from perdure.errors import PerdureError, StoreBusy, StoreError, StoreFull
 from perdure.store.contract import Store, Transaction
 from perdure.values.clock import Clock
 
@@ -37,7 +37,10 @@ class GroupCommit:
         self._on_fatal = on_fatal
         self._pending: list[tuple[Callable[[], Transaction], Callable[[Verdict], None]]] = []
         self._wake: asyncio.Future[None] | None = None
-        self._idle: asyncio.Future[None] | None = None
+        #: who waits for the batch that is being written
+        self._writing: list[Callable[[Verdict], None]] = []
+        #: why nothing is written any more, or None
+        self._over: Exception | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -50,6 +53,9 @@ class GroupCommit:
 
         `build` is called when the batch is written, so that all that gathers until then goes along.
         """
+        if self._over is not None:
+            done(self._over)
+            return
         self._pending.append((build, done))
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
@@ -63,41 +69,55 @@ class GroupCommit:
             raise verdict
         return verdict
 
+    async def drain(self) -> None:
+        """Return when nothing is being written or waits to be. Raises StoreError when the store cannot write."""
+        while self._pending or self._writing:
+            await self.commit(Transaction())
+
     async def close(self) -> None:
         """Write what is pending, then stop."""
         self._closed = True
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])
+        if self._over is None:
+            self._over = PerdureError("this node has stopped")
 
-    def abort(self) -> None:
-        """Stop at once, like a crash: what is pending is not written."""
+    def abort(self, error: Exception) -> None:
+        """Stop at once, like a crash: what is pending is not written, and whoever waits for it hears `error`."""
         self._closed = True
-        self._pending.clear()
+        self._over = error
+        waiting = [*self._writing, *(done for _, done in self._pending)]
+        self._writing, self._pending = [], []
         if self._task is not None:
             self._task.cancel()
+        for done in waiting:
+            done(error)
 
     async def _write_batches(self) -> None:
-        while True:
-            if not self._pending:
-                if self._closed:
-                    return
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
-                self._wake = None
-                continue
-            batch = self._pending[:_BATCH_MOST]
-            del self._pending[: len(batch)]
-            transactions = [build() for build, _ in batch]
-            try:
-                verdicts = await self._write(transactions)
-            except StoreError as error:
-                self._on_fatal(error)
-                return
-            self.commits += 1
-            for (_, done), verdict in zip(batch, verdicts, strict=True):
-                done(verdict)
+        try:
+            while self._pending or not self._closed:
+                if self._pending:
+                    await self._write_batch()
+                else:
+                    self._wake = asyncio.get_running_loop().create_future()
+                    await self._wake
+                    self._wake = None
+        except Exception as error:  # noqa: BLE001 - whatever it is: a node that cannot write must not look alive
+            self._on_fatal(error)
+
+    async def _write_batch(self) -> None:
+        batch = self._pending[:_BATCH_MOST]
+        del self._pending[: len(batch)]
+        self._writing = [done for _, done in batch]
+        verdicts = await self._write([build() for build, _ in batch])
+        self.commits += 1
+        for done, verdict in zip(self._writing, verdicts, strict=True):
+            done(verdict)
+            if self._over is not None:
+                return  # somebody gave up the node; the others have heard
+        self._writing = []
 
     async def _write(self, transactions: list[Transaction]) -> list[Verdict]:
         while True:

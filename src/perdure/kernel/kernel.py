@@ -442,7 +442,10 @@ class Kernel:
     def _is_idle(self) -> bool:
         now = self.clock.now_us()
         due = [due for due in (self.live.next_due(), self._store_due) if due is not None and due <= now]
-        return not (self.dispatcher.moving or self.dispatcher.queued or self.live.busy or due or len(self._tasks) > 1)
+        if self.dispatcher.moving or self.dispatcher.queued or self.live.busy or due or len(self._tasks) > 1:
+            return False
+        # Words of control move a run that holds no place.
+        return all(live.writer.quiet and live.status is not RunStatus.RUNNING for live in self.live.all())
 
     def _check_idle(self) -> None:
         if self._idle and self._is_idle():

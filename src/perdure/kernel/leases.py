@@ -57,7 +57,7 @@ class Leases:
         kept = {lease.shard for lease in await self._store.renew(self._node, leases, self._lease_seconds)}
         lost = [lease.shard for lease in leases if lease.shard not in kept]
         for shard in lost:
-            del self._held[shard]
+            self._held.pop(shard, None)  # a refused write may have told us meanwhile
         return lost
 
     def drop(self, shard: str) -> None:

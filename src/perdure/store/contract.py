@@ -267,7 +267,7 @@ class Store(Protocol):
         """Into how many shards an agent's sessions are spread; fixed when the store was made."""
 
     async def wait_change(self) -> None:
-        """Return when another process may have committed. Early is fine; later than 50 ms is not."""
+        """Return when another process may have committed. Early is fine; later than 75 ms is not."""
 
     async def check(self) -> list[str]:
         """Problems found by a full integrity check; empty when sound."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from perdure.errors import AlreadyExists, AlreadySettled, Fenced, NotFound, PerdureError, SessionBusy
-from perdure.store.contract import Ask, AskClose, Fence, NewRun, RunUpdate, Signal, Statement, Transaction
+from perdure.store.contract import Ask, AskClose, Fence, NewRun, RunUpdate, Signal, Transaction
 from perdure.store.memory.data import BEGUN, Data, Journal
 from perdure.store.memory.statements import MemorySql
 from perdure.values.events import Event

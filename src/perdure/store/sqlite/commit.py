@@ -44,7 +44,7 @@ class Committer:
             outcomes = [self._outcome(transaction) for transaction in batch]
             self._journals.flush()
             self._execute("commit")
-        except _AllUndone as undone:
+        except _AllUndoneError as undone:
             self._journals.reset()
             at = next(index for index, transaction in enumerate(batch) if transaction is undone.transaction)
             outcomes = self.commit([*batch[:at], *batch[at + 1 :]])
@@ -62,7 +62,7 @@ class Committer:
         except (PerdureError, ValueError) as refusal:
             self._journals.forget([*transaction.updates, *(event.run for event in transaction.events)])
             if not self._db.in_transaction:
-                raise _AllUndone(transaction, refusal) from refusal
+                raise _AllUndoneError(transaction, refusal) from refusal
             return refusal
 
     def _accept(self, work: Transaction) -> list[int] | None:
@@ -197,7 +197,7 @@ class Committer:
                 self._execute(_SQL["set_state"], (agent, session, name, value))
 
 
-class _AllUndone(Exception):
+class _AllUndoneError(Exception):
     """A user's SQL failed with `or rollback`: its neighbours are undone too and go again without it."""
 
     def __init__(self, transaction: Transaction, refusal: Exception) -> None:

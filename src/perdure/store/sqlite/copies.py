@@ -23,8 +23,8 @@ def find_problems(path: str, vfs: str | None) -> list[str]:
         try:
             for name, sql in load_queries("sqlite", "check").items():
                 try:
-                    problems += [found for (found,) in db.execute(sql) if found != "ok"]
-                except (apsw.CorruptError, apsw.NotADBError) as error:
+                    problems += [str(found) for (found,) in db.execute(sql) if found != "ok"]
+                except apsw.CorruptError as error:
                     problems.append(f"{name}: {error}")
         finally:
             db.close()
@@ -32,23 +32,32 @@ def find_problems(path: str, vfs: str | None) -> list[str]:
 
 
 def back_up(path: str, target: str, vfs: str | None) -> None:
-    """A consistent copy of the store as one file at `target`, whole or not at all. Never overwrites."""
+    """A consistent copy of the store as one file at `target`, whole or not at all.
+
+    Raises InvalidSetting when `target` exists, StoreError when it cannot be written.
+    """
     part = Path(f"{target}.part")
     with named_failures(target):
-        if os.path.exists(target):
-            raise InvalidSetting(f"{target} exists. A backup never overwrites: name a new file, or remove it first.")
-        part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        if Path(target).exists():
+            raise _taken(target)
         try:
-            _copy(path, str(part), vfs)
-            _publish(part, target)
+            _copy(path, part, vfs)
+            _publish(part, Path(target))
+        except FileExistsError as error:
+            raise _taken(target) from error
         finally:
             part.unlink(missing_ok=True)
 
 
-def _copy(path: str, part: str, vfs: str | None) -> None:
+def _taken(target: str) -> InvalidSetting:
+    return InvalidSetting(f"{target} exists. A backup never overwrites: name a new file, or remove it first.")
+
+
+def _copy(path: str, part: Path, vfs: str | None) -> None:
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600, exist_ok=False)
     source = connect(path, patience_ms=_PATIENCE_MS, vfs=vfs)
-    copy = apsw.Connection(part)
+    copy = apsw.Connection(str(part))
     try:
         with copy.backup("main", source, "main") as backup:
             while not backup.done:
@@ -58,13 +67,16 @@ def _copy(path: str, part: str, vfs: str | None) -> None:
         source.close()
 
 
-def _publish(part: Path, target: str) -> None:
-    with open(part, "rb") as file:
-        os.fsync(file.fileno())
-    # A link, not a rename: it fails when somebody else made the target meanwhile.
-    os.link(part, target)
-    directory = os.open(os.path.dirname(os.path.abspath(target)), os.O_RDONLY)
+def _publish(part: Path, target: Path) -> None:
+    _sync(part)
+    # A link, not a rename: it never replaces what is there.
+    target.hardlink_to(part)
+    _sync(target.absolute().parent)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(file)
     finally:
-        os.close(directory)
+        os.close(file)

@@ -132,10 +132,13 @@ class Journals:
 
 def shared_steps(db: apsw.Connection, run: str, seq: int) -> int:
     """The highest step number among a run's first `seq` events. Raises NotFound when it does not have as many."""
-    ends: list[Any] = [db.execute(_READ["end"], (key, min(last, seq))).fetchone() for key, last in _stretches(db, run)]
-    if max((end for end, _ in ends), default=0) < seq or not ends:
+    end = highest = 0
+    for key, last in _stretches(db, run):
+        found: Any = db.execute(_READ["end"], (key, min(last, seq))).fetchone()
+        end, highest = max(end, found[0]), max(highest, found[1])
+    if end < seq:
         raise NotFound(f"run {run}: there is no event {seq} to fork at")
-    return max(steps for _, steps in ends)
+    return highest
 
 
 def _stretches(db: apsw.Connection, run: str) -> list[tuple[int, int]]:

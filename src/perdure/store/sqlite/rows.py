@@ -25,8 +25,8 @@ def run_row(run: Run, *, seq: int, steps: int) -> Row:
 def run_of(row: Row) -> Run:
     """The run of a row of `perdure_runs_now`."""
     (
-        _key, name, agent, version, session, shard, status, created, updated, reason, wait, wake_at, parent, parent_step,
-        priority, concurrency_key, idempotency_key, attempt, strikes, forked_run, forked_seq, seq, steps,
+        _key, name, agent, version, session, shard, status, created, updated, reason, wait, wake_at, parent,
+        parent_step, priority, concurrency_key, idempotency_key, attempt, strikes, forked_run, forked_seq, seq, steps,
     ) = row  # fmt: skip
     return Run(
         name, agent, version, session, shard, RunStatus(status), created, updated, reason,

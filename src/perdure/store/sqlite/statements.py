@@ -34,12 +34,12 @@ class UserStatements:
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
         self._guarding = False
-        self._refused: str | None = None
+        self._refused = ""
         db.authorizer = self._authorize
 
     def run(self, statement: Statement) -> None:
         """Run it to its end. Raises StatementFailed, or the driver's error when the store itself failed."""
-        self._guarding, self._refused = True, None
+        self._guarding, self._refused = True, ""
         try:
             # Not from the cache: a text of ours, prepared without the guard, must not serve a user.
             for _ in self._db.execute(statement.sql, statement.params, can_cache=False):

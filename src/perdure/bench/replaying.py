@@ -1,0 +1,51 @@
+"""W6: how long does a run with a long journal take to come back in a new process, up to its next line of code?
+
+The same with an empty journal is taken off: what remains is reading and replaying.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+from perdure.bench import children
+from perdure.bench.agents import AGENTS, marks, returning
+from perdure.bench.sizes import Bench, store_url
+from perdure.runtime import Runtime
+
+
+async def measure_replay(bench: Bench) -> dict[str, float]:
+    """Two lengths of journal."""
+    sizes = bench.sizes
+    none = await _milliseconds_to_return(bench, 0)
+    short = await _milliseconds_to_return(bench, sizes.short_journal_steps)
+    long = await _milliseconds_to_return(bench, sizes.long_journal_steps)
+    return {"replay_1000_ms": short - none, "replay_10000_ms": long - none}
+
+
+async def prepare(directory: Path, steps: int) -> str:
+    """Bring a run to its wait; returns its id."""
+    async with Runtime(store_url(directory), AGENTS) as runtime:
+        handle = await runtime.start(returning, steps)
+        await runtime.idle()
+        return handle.id
+
+
+async def wake(directory: Path, id: str) -> str:
+    """Milliseconds from sending the run a message until its code goes on after the wait."""
+    async with Runtime(store_url(directory), AGENTS) as runtime:
+        passed = marks.expect()
+        start = time.perf_counter()
+        await runtime.send(id, "go")
+        milliseconds = (await passed - start) * 1e3
+        # The message taken before: the code passes its wait once for each message in the journal.
+        await runtime.idle()
+    return str(milliseconds)
+
+
+async def _milliseconds_to_return(bench: Bench, steps: int) -> float:
+    directory = bench.directory / str(steps)
+    directory.mkdir()
+    id = await children.run("prepare", directory, steps)
+    return statistics.median([float(await children.run("wake", directory, id)) for _ in range(bench.sizes.returns)])

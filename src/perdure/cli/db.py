@@ -1,0 +1,89 @@
+"""`db check`, `db backup`, `db migrate`: care of the store itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from perdure.cli import exits
+from perdure.cli.options import client, execute, json_option, sqlite_path, store_option
+from perdure.cli.output import note, print_json
+from perdure.errors import NotFound
+
+
+@click.group("db", short_help="Check, back up or migrate the store.")
+def db() -> None:
+    """Check, back up or migrate the store. Each may run beside live workers."""
+
+
+@db.command("check")
+@store_option
+@json_option
+def check(store: str, *, as_json: bool) -> int:
+    """Read the whole store and say what is wrong with it. Ends with 1 when something is."""
+    return execute(_check(store, as_json=as_json))
+
+
+@db.command("backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@store_option
+@json_option
+def backup(file: Path, store: str, *, as_json: bool) -> int:
+    """Write a consistent copy of the store to FILE while work goes on. Never overwrites."""
+    return execute(_backup(file, store, as_json=as_json))
+
+
+@db.command("migrate")
+@store_option
+@json_option
+def migrate(store: str, *, as_json: bool) -> int:
+    """Bring the store to this version's schema, or make it. Workers do the same when they open it."""
+    return execute(_migrate(store, as_json=as_json))
+
+
+async def _check(store: str, *, as_json: bool) -> int:
+    from perdure.store import store_from_url
+
+    _must_exist(store)
+    # Not opened first: that refuses a damaged file, and this is the command that says what is damaged.
+    problems = await store_from_url(store).check()
+    if as_json:
+        print_json({"store": store, "problems": problems})
+    else:
+        for problem in problems:
+            click.echo(problem)
+        note(f"{store}: {len(problems)} problems" if problems else f"{store} is sound")
+    return exits.FAILED if problems else exits.OK
+
+
+async def _backup(file: Path, store: str, *, as_json: bool) -> int:
+    async with client(store) as runtime:
+        await runtime.store.backup(str(file))
+    if as_json:
+        print_json({"store": store, "file": str(file), "bytes": file.stat().st_size})
+    else:
+        note(f"{store} is backed up in {file}")
+    return exits.OK
+
+
+async def _migrate(store: str, *, as_json: bool) -> int:
+    from perdure.runtime import Runtime
+    from perdure.store.sqlite.facts import read_facts
+
+    path = sqlite_path(store)
+    before = read_facts(str(path)).schema if path is not None and path.exists() else 0
+    async with Runtime(store, work=False):
+        pass
+    after = read_facts(str(path)).schema if path is not None else 0
+    if as_json:
+        print_json({"store": store, "before": before, "after": after})
+    else:
+        note(f"{store} has schema {after}" + ("" if before == after else f" (before: {before})"))
+    return exits.OK
+
+
+def _must_exist(store: str) -> None:
+    path = sqlite_path(store)
+    if path is not None and not path.exists():
+        raise NotFound(f"there is no store at {store} (from {Path.cwd()}); name it with --store URL or PERDURE_STORE")

@@ -1,0 +1,72 @@
+"""Has a worker carried out what was recorded? Signals are durable at once; a live worker acts within moments."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from perdure.cli.why import Explainer
+from perdure.values.events import Event
+from perdure.values.runs import Run, RunStatus
+
+if TYPE_CHECKING:
+    from perdure.runtime import Runtime
+
+#: How long a command waits to see what a live worker makes of it.
+_PATIENCE_SECONDS = 1.0
+#: It then looks a few times whether the run comes to rest, so that the status it prints is worth reading (seconds).
+_LOOK_SECONDS = 0.02
+_LOOKS = 10
+
+
+class Effect(NamedTuple):
+    """What became of a signal to a run, as far as one can tell within a second."""
+
+    run: Run
+    #: the event that the worker journaled, or None when none has yet
+    event: Event | None
+    has_worker: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The public form."""
+        return {"run": self.run.id, "status": self.run.status, "carried_out": self.event is not None}
+
+    def in_words(self) -> str:
+        """The public form for people."""
+        if self.event is not None:
+            return f"{self.run.id} is {self.run.status}"
+        if self.has_worker:
+            return f"recorded; {self.run.id} is {self.run.status} and its worker will act on it"
+        return f"recorded; no worker has agent {self.run.agent}: perdure work FILE.py"
+
+
+async def carry_out(runtime: Runtime, before: Run, *types: str) -> Effect:
+    """Wait up to a second for the first event of `types` (or the end) that a run got since its row was `before`."""
+    if not (await Explainer.look(runtime)).has_worker(before):
+        return Effect(await runtime.find(before.id), None, has_worker=False)
+    event = await _first(runtime, before, types)
+    row = await runtime.find(before.id)
+    if event is not None:
+        row = await _at_rest(runtime, row)
+    return Effect(row, event, has_worker=True)
+
+
+async def _first(runtime: Runtime, before: Run, types: tuple[str, ...]) -> Event | None:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS), aclosing(runtime.events(before.id, before.seq)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if event.terminal or event.type in types:
+                    return event
+    except TimeoutError:
+        pass
+    return None
+
+
+async def _at_rest(runtime: Runtime, run: Run) -> Run:
+    for _ in range(_LOOKS):
+        if run.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+        run = await runtime.find(run.id)
+    return run

@@ -1,0 +1,199 @@
+"""`inbox`, `answer`, `approve`, `reject`, `send`: what people say to runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perdure.cli import exits
+from perdure.cli.options import JSON, Given, client, execute, json_option, person, store_option
+from perdure.cli.output import ago, paint, print_json, shorten
+
+if TYPE_CHECKING:
+    from perdure.runtime import Runtime
+    from perdure.store.contract import Ask
+    from perdure.values.runs import Run
+
+
+@click.command("inbox", short_help="List open questions and approvals.")
+@click.option("--to", metavar="NAME", help="Only what is addressed to NAME.")
+@store_option
+@json_option
+def inbox(to: str | None, store: str, *, as_json: bool) -> int:
+    """List open questions and approvals, oldest first, each with the command that settles it."""
+    return execute(_inbox(to, store, as_json=as_json))
+
+
+@click.command("answer", short_help="Answer a question.")
+@click.argument("id")
+@click.argument("value", type=JSON, metavar="JSON|@FILE|-")
+@store_option
+@json_option
+def answer(id: str, value: Given, store: str, *, as_json: bool) -> int:
+    """Answer a question. The answer is checked against what the agent expects before it is recorded.
+
+    \b
+      perdure answer run_1h0tw6n02x8dkq4p5a:4 '{"approved": true}'
+    """
+    return execute(_answer(id, value.value, store, as_json=as_json))
+
+
+@click.command("approve", short_help="Consent to an action.")
+@click.argument("id")
+@click.option("--edit", type=JSON, metavar="JSON", help="Other arguments, by name: only those that change.")
+@click.option("--note", metavar="TEXT")
+@store_option
+@json_option
+def approve(id: str, edit: Given | None, note: str | None, store: str, *, as_json: bool) -> int:
+    """Consent to one exact action, once.
+
+    \b
+      perdure approve run_1h0tw6n02x8dkq4p5a:7 --edit '{"amount": "90.00"}' --note "less"
+    """
+    if edit is not None and not isinstance(edit.value, dict):
+        raise click.UsageError("--edit takes a JSON object: the arguments that change, by name")
+    return execute(_approve(id, edit.value if edit is not None else None, note, store, as_json=as_json))
+
+
+@click.command("reject", short_help="Refuse an action.")
+@click.argument("id")
+@click.option("--note", metavar="TEXT", help="Why; the agent sees it.")
+@store_option
+@json_option
+def reject(id: str, note: str | None, store: str, *, as_json: bool) -> int:
+    """Refuse an action: the agent gets ApprovalRejected, or a false decision."""
+    return execute(_reject(id, note, store, as_json=as_json))
+
+
+@click.command("send", short_help="Send a message to a run or a session.")
+@click.argument("words", nargs=-1, metavar="[RUN] TOPIC [JSON|@FILE|-]")
+@click.option("--agent", metavar="NAME", help="With --session, instead of RUN.")
+@click.option("--session", metavar="KEY", help="The session; without an active run it keeps the message for the next.")
+@store_option
+@json_option
+def send(words: tuple[str, ...], agent: str | None, session: str | None, store: str, *, as_json: bool) -> int:
+    """Send a message to a run, or to a session.
+
+    \b
+      perdure send RUN go '{"limit": 3}'
+      perdure send --agent support --session ticket-42 note '"please hurry"'
+    """
+    if (agent is None) != (session is None):
+        raise click.UsageError("--agent and --session name a session together; without both, name a RUN")
+    target, *rest = (session, *words) if session is not None else words or (None,)
+    if target is None or len(rest) not in (1, 2):
+        raise click.UsageError("what is to be sent? RUN TOPIC [JSON], or --agent NAME --session KEY TOPIC [JSON]")
+    value = JSON.convert(rest[1], None, click.get_current_context()).value if len(rest) == 2 else None
+    return execute(_send(target, rest[0], value, agent, store, as_json=as_json))
+
+
+async def _inbox(to: str | None, store: str, *, as_json: bool) -> int:
+    from perdure.values.clock import SystemClock
+
+    async with client(store) as runtime:
+        asks = await runtime.inbox(to=to)
+    if as_json:
+        print_json([_ask_json(ask) for ask in asks])
+        return exits.OK
+    now = SystemClock().now_us()
+    for ask in asks:
+        _print_ask(ask, now)
+    if not asks:
+        click.echo("nothing waits for " + (to or "anybody"))
+    return exits.OK
+
+
+def _ask_json(ask: Ask) -> dict[str, Any]:
+    from perdure.values.clock import iso
+    from perdure.values.json import decode
+
+    detail = decode(ask.detail)
+    return {
+        "id": ask.id, "kind": ask.kind, "run": ask.run, "agent": ask.agent, "session": ask.session, "step": ask.step,
+        "title": ask.title, "to": ask.to, "created": iso(ask.created),
+        "deadline": None if ask.deadline is None else iso(ask.deadline), "schema": detail.get("schema"),
+        "action": detail.get("action"), "args": detail.get("args"),
+    }  # fmt: skip
+
+
+def _print_ask(ask: Ask, now: int) -> None:
+    from perdure.cli.why import ask_commands
+    from perdure.values.clock import iso
+    from perdure.values.json import decode
+
+    until = f", until {iso(ask.deadline)[:19]}Z" if ask.deadline is not None else ""
+    click.echo(f"{paint(ask.id, bold=True)}  {ask.agent} asks {ask.to or 'anybody'}, {ago(ask.created, now)}{until}")
+    click.echo(f"  {ask.title}")
+    if ask.kind == "approval":
+        detail = decode(ask.detail)
+        click.echo(f"  {detail['action']} {shorten(detail['args'], 400)}")
+    click.echo("  " + "   or   ".join(ask_commands(ask)))
+
+
+async def _answer(id: str, value: Any, store: str, *, as_json: bool) -> int:
+    async with client(store) as runtime:
+        ask, run = await _find(runtime, id)
+        await runtime.answer(ask.id if ask else id, value, by=person())
+        return await _say_settled(runtime, ask, run, "answered", as_json=as_json)
+
+
+async def _approve(id: str, edit: dict[str, Any] | None, note: str | None, store: str, *, as_json: bool) -> int:
+    async with client(store) as runtime:
+        ask, run = await _find(runtime, id)
+        await runtime.approve(ask.id if ask else id, edit=edit, by=person(), note=note)
+        return await _say_settled(runtime, ask, run, "approved", as_json=as_json)
+
+
+async def _reject(id: str, note: str | None, store: str, *, as_json: bool) -> int:
+    async with client(store) as runtime:
+        ask, run = await _find(runtime, id)
+        await runtime.reject(ask.id if ask else id, by=person(), note=note)
+        return await _say_settled(runtime, ask, run, "rejected", as_json=as_json)
+
+
+async def _find(runtime: Runtime, id: str) -> tuple[Ask | None, Run | None]:
+    # Before it is settled: afterwards the end of an id finds nothing any more. Refusing is the Runtime's business.
+    ask = await runtime.store.ask(id)
+    if ask is None:
+        matching = [ask for ask in await runtime.inbox() if ask.id.endswith(id)]
+        ask = matching[0] if len(matching) == 1 else None
+    return ask, (await runtime.find(ask.run) if ask is not None else None)
+
+
+async def _say_settled(runtime: Runtime, ask: Ask | None, run: Run | None, status: str, *, as_json: bool) -> int:
+    from perdure.cli.effect import carry_out
+
+    assert ask is not None, "what cannot be found is refused before"
+    assert run is not None, "an ask has a run"
+    effect = await carry_out(runtime, run, *_JOURNALED[ask.kind])
+    if as_json:
+        print_json({"id": ask.id, "settled": status, **effect.as_json()})
+    else:
+        click.echo(f"{ask.id} {status}; {effect.in_words()}")
+    return exits.OK
+
+
+_JOURNALED = {"ask": ("ask.answered",), "approval": ("approval.granted", "approval.rejected")}
+
+
+async def _send(target: str, topic: str, value: Any, agent: str | None, store: str, *, as_json: bool) -> int:
+    from perdure.cli.effect import carry_out
+    from perdure.cli.why import Explainer
+
+    async with client(store) as runtime:
+        if agent is None:
+            run = await runtime.find(target)
+            await runtime.send(run.id, topic, value)
+            effect = await carry_out(runtime, run, "message.received")
+            shown, words = effect.as_json(), effect.in_words()
+        else:
+            await runtime.send(target, topic, value, agent=agent)
+            done = (await Explainer.look(runtime)).has_worker_of(agent)
+            shown = {"agent": agent, "session": target, "carried_out": done}
+            words = f"session {target} of {agent} has it" if done else f"recorded; no worker has agent {agent}"
+    if as_json:
+        print_json({"topic": topic, **shown})
+    else:
+        click.echo(f"sent {topic}; {words}")
+    return exits.OK

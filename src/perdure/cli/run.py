@@ -1,0 +1,314 @@
+"""`run` and `work`: a worker in this process, for one run until it ends, or for all until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perdure.cli import exits
+from perdure.cli.load import Agents, load_agents, split_target
+from perdure.cli.options import JSON, Given, execute, json_option, store_option
+from perdure.cli.output import note, paint, print_json
+
+if TYPE_CHECKING:
+    from perdure.agents.agent import Agent
+    from perdure.cli.progress import Display
+    from perdure.cli.why import Why
+    from perdure.runtime import RunHandle, Runtime
+    from perdure.values.events import Event
+
+#: `work --until-idle` waits for timers that are due this soon, so long as that does not go on for ever.
+_SHORT_TIMER_SECONDS = 1.0
+_SHORT_TIMERS_SECONDS = 5.0
+
+
+@click.command("run", short_help="Run an agent and print its result.")
+@click.argument("target", metavar="FILE.py:AGENT")
+@click.argument("input", type=JSON, required=False, metavar="[JSON|@FILE|-]")
+@click.option("--session", metavar="KEY", help="The session whose state it uses; one run at a time.")
+@click.option("--key", metavar="KEY", help="Idempotency key: starting twice with it gives the same run.")
+@click.option("--priority", type=int, default=0, help="Higher goes first.")
+@click.option("--detach", is_flag=True, help="Record the run, print its id, let a worker run it.")
+@click.option("--no-wait", is_flag=True, help="Stop with exit code 3 when it waits for something from outside.")
+@store_option
+@json_option
+def run(
+    target: str, input: Given | None, session: str | None, key: str | None, priority: int, *, detach: bool,
+    no_wait: bool, store: str, as_json: bool,
+) -> int:  # fmt: skip
+    """Run an agent; print its result as JSON.
+
+    \b
+      perdure run shop.py:buyer '["pen", "ink"]' --session acme
+      perdure run shop.py:buyer @order.json --no-wait
+
+    The agent's name may be left out where the file defines one. One parameter takes the JSON value itself, several
+    take an object by name. Results go to stdout, progress to stderr. It waits until the run ends; people may answer
+    from anywhere. Ctrl-C stops in good order: the run goes on with `perdure work FILE.py`.
+    """
+    if detach and no_wait:
+        raise click.UsageError("--detach does not run anything, so there is nothing for --no-wait to wait for")
+    file, name = split_target(target)
+    loaded = load_agents(file)
+    start = _Start(loaded, loaded.named(name), input, session, key, priority)
+    if detach:
+        return execute(_record(start, store, as_json=as_json))
+    return execute(_run(start, store, no_wait=no_wait, as_json=as_json))
+
+
+@click.command("work", short_help="Run whatever is due, until stopped.")
+@click.argument("file", metavar="FILE.py")
+@click.option("--until-idle", is_flag=True, help="End when nothing can move without a person, a message or a timer.")
+@store_option
+@json_option
+def work(file: str, *, until_idle: bool, store: str, as_json: bool) -> int:
+    """Run whatever is due of the agents in FILE.py, until Ctrl-C or SIGTERM.
+
+    \b
+      perdure work shop.py
+
+    Prints a line on stderr whenever a run changes its state (with --json: the events, one a line on stdout). Steps
+    under way get time to finish; a second Ctrl-C does not wait for them. Nothing is lost either way. --until-idle waits
+    for timers that are due within a second, five seconds in all.
+    """
+    loaded = load_agents(file)
+    return execute(_work(loaded, store, until_idle=until_idle, as_json=as_json))
+
+
+class _Start:
+    """What is to be started."""
+
+    def __init__(
+        self, loaded: Agents, agent: Agent[Any, Any], input: Given | None, session: str | None, key: str | None,
+        priority: int,
+    ) -> None:  # fmt: skip
+        self.loaded = loaded
+        self.agent = agent
+        self._input = input
+        self._options: dict[str, Any] = {"session": session, "idempotency_key": key, "priority": priority}
+
+    async def __call__(self, runtime: Runtime) -> RunHandle[Any]:
+        if self._input is None:
+            return await runtime.start(self.agent, **self._options)
+        return await runtime.start_json(self.agent, self._input.value, **self._options)
+
+
+async def _record(start: _Start, store: str, *, as_json: bool) -> int:
+    from perdure.cli.why import Explainer
+    from perdure.runtime import Runtime
+
+    async with Runtime(store, start.loaded.agents, work=False) as runtime:
+        handle = await start(runtime)
+        row = await handle.status()
+        if as_json:
+            print_json({"id": row.id, "status": row.status})
+        else:
+            click.echo(row.id)
+        if not (await Explainer.look(runtime)).has_worker(row):
+            note(f"recorded; no worker has agent {row.agent}; run: perdure work {start.loaded.file}")
+    return exits.OK
+
+
+async def _run(start: _Start, store: str, *, no_wait: bool, as_json: bool) -> int:
+    from perdure.cli.progress import display
+    from perdure.runtime import Runtime
+
+    async with Runtime(store, start.loaded.agents) as runtime:
+        handle = await start(runtime)
+        with stop_signals() as stopped, display(quiet=as_json) as screen:
+            note(f"{handle.id} {start.agent.name}")
+            watch = _Watch(runtime, handle.id, screen)
+            end = await watch.until_end(stopped, no_wait=no_wait, ask_here=_at_terminal() and not as_json)
+        if end is None:
+            return await _say_parked(runtime, watch, start.loaded.file, as_json=as_json)
+        return _say_end(end, as_json=as_json)
+
+
+class _Watch:
+    """Follows a run, and the runs that continue it, to the end."""
+
+    def __init__(self, runtime: Runtime, run: str, screen: Display) -> None:
+        self.run = run
+        #: why it was left before its end, or None when somebody pressed Ctrl-C
+        self.parked: Why | None = None
+        self._runtime = runtime
+        self._screen = screen
+
+    async def until_end(self, stopped: asyncio.Event, *, no_wait: bool, ask_here: bool) -> Event | None:
+        """The last event, or None when somebody stops us or (with `no_wait`) the run waits for the outside."""
+        end = asyncio.create_task(self._end())
+        others: list[asyncio.Task[Any]] = [asyncio.create_task(stopped.wait())]
+        if no_wait:
+            others.append(asyncio.create_task(self._until_parked()))
+        elif ask_here:
+            from perdure.cli.prompt import settle_as_they_come
+
+            others.append(
+                asyncio.create_task(settle_as_they_come(self._runtime, lambda: self.run, self._screen.hide))
+            )
+        try:
+            done, _ = await asyncio.wait([end, *others], return_when=asyncio.FIRST_COMPLETED)
+            if end in done:
+                return end.result()
+            for task in done:
+                task.result()
+            return None
+        finally:
+            for task in (end, *others):
+                task.cancel()
+            await asyncio.gather(end, *others, return_exceptions=True)
+
+    async def _end(self) -> Event:
+        while True:
+            async with aclosing(self._runtime.events(self.run)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    self._screen.show(event)
+            if event.type != "run.continued":
+                return event
+            self.run = event.data["run"]
+
+    async def _until_parked(self) -> None:
+        from perdure.cli.parked import until_parked
+
+        self.parked = await until_parked(self._runtime, lambda: self.run)
+
+
+async def _say_parked(runtime: Runtime, watch: _Watch, file: str, *, as_json: bool) -> int:
+    from perdure.cli.why import Explainer, commands_for, open_asks
+    from perdure.values.clock import SystemClock
+
+    row = await runtime.find(watch.run)
+    explainer = await Explainer.look(runtime)
+    why = watch.parked or await explainer.why(row, SystemClock().now_us())
+    if as_json:
+        print_json({"id": row.id, "status": row.status, "reason": why.reason, "wait": why.wait})
+    note(paint(f"{row.id} is {row.status}" + (f": {why.reason}" if why.reason else ""), "yellow", err=True))
+    commands = commands_for(row, await open_asks(runtime, row), alive=True) if watch.parked else []
+    settling = [command for command in commands if not command.startswith("perdure events")]
+    for command in [*settling[:3], f"perdure work {file}"]:
+        note(f"  {command}")
+    return exits.WAITING
+
+
+def _say_end(end: Event, *, as_json: bool) -> int:
+    from perdure.cli.lines import line
+
+    data = end.data
+    status, code = _ENDS[end.type]
+    if as_json:
+        shown = {"error": _error_of(end)} if "result" not in data else {"result": data["result"]}
+        print_json({"id": end.run, "status": status, **shown})
+    elif code == exits.OK:
+        print_json(data["result"])
+    else:
+        note(paint(f"{end.run} {line(end)}", "red", err=True))
+        note(f"  perdure show {end.run}")
+    return code
+
+
+def _error_of(end: Event) -> dict[str, Any]:
+    if end.type == "run.failed":
+        error: dict[str, Any] = end.data["error"]
+        return error
+    return {"type": "RunCancelled", "message": end.data.get("reason") or "the run was cancelled"}
+
+
+_ENDS = {
+    "run.succeeded": ("succeeded", exits.OK),
+    "run.failed": ("failed", exits.FAILED),
+    "run.cancelled": ("cancelled", exits.CANCELLED),
+}
+
+
+async def _work(loaded: Agents, store: str, *, until_idle: bool, as_json: bool) -> int:
+    from perdure.runtime import Runtime
+
+    runtime = Runtime(store, loaded.agents)
+    runtime.kernel.followers.watchers.append(_print_events if as_json else _note_state_changes)
+    async with runtime:
+        names = ", ".join(sorted(runtime.agents.names()))
+        note(f"working on {names} at {store}" + ("" if until_idle else "; Ctrl-C stops"))
+        if not runtime.kernel.leases.complete:
+            note("another worker has some of these agents' shards and goes on with them")
+        with stop_signals() as stopped:
+            waits: list[asyncio.Task[Any]] = [
+                asyncio.create_task(stopped.wait()),
+                asyncio.create_task(runtime.kernel.followers.failure()),
+            ]
+            if until_idle:
+                waits.append(asyncio.create_task(_idle(runtime)))
+            try:
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in waits:
+                    task.cancel()
+            if stopped.is_set():
+                note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
+            await runtime.stop()
+    return exits.OK
+
+
+async def _idle(runtime: Runtime) -> None:
+    """Idle, and no timer due within a second: who is about to go on is not left behind. Five seconds at most."""
+    clock = runtime.kernel.clock
+    latest = clock.monotonic() + _SHORT_TIMERS_SECONDS
+    while True:
+        await runtime.idle()
+        due = await runtime.store.next_due(runtime.kernel.leases.shards)
+        seconds = (due - clock.now_us()) / 1e6 if due is not None else _SHORT_TIMERS_SECONDS
+        if seconds > _SHORT_TIMER_SECONDS or clock.monotonic() > latest:
+            return
+        await asyncio.sleep(max(seconds, 0.01))
+
+
+def _note_state_changes(run: str, events: list[Event]) -> None:
+    from perdure.cli.lines import STATE, line
+
+    for event in events:
+        if event.type in STATE:
+            note(f"{event.time[11:19]} {run} {line(event)}")
+
+
+def _print_events(_: str, events: list[Event]) -> None:
+    from perdure.cli.output import print_line
+
+    for event in events:
+        print_line(event.as_json())
+
+
+@contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; a second one acts as it always does."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        stopped.set()
+        release()
+
+    def release() -> None:
+        for number in signals:
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
+
+    for number in signals:
+        with suppress(NotImplementedError):  # Windows: Ctrl-C then ends the process, which loses nothing either
+            loop.add_signal_handler(number, stop)
+    try:
+        yield stopped
+    finally:
+        release()
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+

@@ -1,0 +1,91 @@
+"""Queues: which runs are ready, which are due, and which a dead owner left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from perdure.testing.store_conformance.bench import SHARD, Bench, StoreTests
+from perdure.values.runs import RunStatus
+
+OTHER = "buyer/2"
+
+
+class QueueTests(StoreTests):
+    """What holds for the questions a shard's owner asks."""
+
+    def test_ready_runs_come_by_priority_then_age(self, tmp_path: Path) -> None:
+        """Over all the shards that are asked for, and no others."""
+
+        async def scenario(bench: Bench) -> None:
+            await bench.queue("run_1")
+            await bench.queue("run_2", shard=OTHER)
+            await bench.queue("run_3", priority=1)
+            await bench.queue("run_4", shard=OTHER, priority=1)
+            await bench.queue("run_5", shard="buyer/3", priority=9)
+            await bench.queue("run_6", priority=-1)
+            await bench.begin("run_7")
+            assert await _ready(bench, [SHARD, OTHER]) == ["run_3", "run_4", "run_1", "run_2", "run_6"]
+            assert await _ready(bench, [SHARD, OTHER], limit=3) == ["run_3", "run_4", "run_1"]
+            assert await _ready(bench, [OTHER]) == ["run_4", "run_2"]
+            assert await _ready(bench, []) == []
+
+        self.play(tmp_path, scenario)
+
+    def test_a_busy_session_has_nothing_ready(self, tmp_path: Path) -> None:
+        """A free one has the run that goes next, and only that."""
+
+        async def scenario(bench: Bench) -> None:
+            await bench.begin("run_1", session="busy", status=RunStatus.WAITING)
+            await bench.queue("run_2", session="busy", priority=9)
+            await bench.queue("run_3", session="free")
+            await bench.queue("run_4", session="free", priority=1)
+            await bench.queue("run_5")
+            assert await _ready(bench, [SHARD]) == ["run_4", "run_5"]
+            await bench.move("run_1", RunStatus.SUCCEEDED)
+            assert await _ready(bench, [SHARD]) == ["run_2", "run_4", "run_5"]
+            assert await _ready(bench, [SHARD], limit=1) == ["run_2"]
+
+        self.play(tmp_path, scenario)
+
+    def test_active_runs_are_those_that_were_running(self, tmp_path: Path) -> None:
+        """Not the waiting, paused or ended ones."""
+
+        async def scenario(bench: Bench) -> None:
+            await bench.begin("run_1")
+            await bench.begin("run_2", status=RunStatus.WAITING)
+            await bench.begin("run_3", status=RunStatus.PAUSED)
+            await bench.begin("run_4", status=RunStatus.FAILED)
+            await bench.begin("run_5")
+            assert [run.id for run in await bench.store.active([SHARD, OTHER])] == ["run_1", "run_5"]
+            assert await bench.store.active([OTHER]) == []
+
+        self.play(tmp_path, scenario)
+
+    def test_due_runs_come_earliest_first(self, tmp_path: Path) -> None:
+        """Only waiting runs with a timer that is due at that moment, to the microsecond."""
+
+        async def scenario(bench: Bench) -> None:
+            for run, wake_at in (("run_1", 300), ("run_2", 100), ("run_3", 301), ("run_4", None), ("run_5", 100)):
+                await bench.begin(run)
+                await bench.move(run, RunStatus.WAITING, wake_at=wake_at)
+            await bench.begin("run_6")
+            await bench.move("run_6", RunStatus.PAUSED, wake_at=1)
+            assert await _due(bench, 300) == ["run_2", "run_5", "run_1"]
+            assert await _due(bench, 300, limit=2) == ["run_2", "run_5"]
+            assert await _due(bench, 99) == []
+            assert await bench.store.due([OTHER], 300, 10) == []
+            assert await bench.store.next_due([OTHER, SHARD]) == 100
+            assert await bench.store.next_due([OTHER]) is None
+            await bench.move("run_2", RunStatus.WAITING)
+            await bench.move("run_5", RunStatus.RUNNING)
+            assert await bench.store.next_due([SHARD]) == 300
+
+        self.play(tmp_path, scenario)
+
+
+async def _ready(bench: Bench, shards: list[str], limit: int = 10) -> list[str]:
+    return [run.id for run in await bench.store.ready(shards, limit)]
+
+
+async def _due(bench: Bench, until: int, limit: int = 10) -> list[str]:
+    return [run.id for run in await bench.store.due([SHARD, OTHER], until, limit)]
