@@ -380,6 +380,10 @@ class AgentSet:
         versions = self._versions.get(name)
         return next(reversed(versions.values())) if versions else None
 
+    def versions(self, name: str) -> Sequence[str]:
+        """The versions of an agent, as given."""
+        return list(self._versions.get(name, ()))
+
     def names(self) -> Sequence[str]:
         """The names of all agents."""
         return list(self._versions)

@@ -76,7 +76,7 @@ async def request_approval(
             "schema": tool.signature.input_schema() if tool is not None else None,
         },
         to=to,
-        deadline=None if timeout is None else brain.now_us + round(timeout * 1e6),
+        deadline=brain.deadline(timeout),
     )  # fmt: skip
     command.decode = lambda data: Approval(brain, tool, command, data)
     approval: Approval = await brain.result(brain.issue(command))

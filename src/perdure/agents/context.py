@@ -16,11 +16,12 @@ from typing_extensions import TypeVarTuple, Unpack
 
 from perdure.agents.approval import Approval, request_approval
 from perdure.agents.attempt import current_attempt
-from perdure.agents.state import bind_state
+from perdure.agents.state import FieldsOf, bind_state
 from perdure.agents.tool import Tool, as_tool, caller
 from perdure.errors import InvalidSetting, ReceiveTimeout
-from perdure.journal.brain import Brain, ContinueAs
+from perdure.journal.brain import Brain
 from perdure.journal.commands import Emit, OpenAsk, Receive, Send, Spawn
+from perdure.journal.ending import ContinueAs
 from perdure.values.clock import moment
 from perdure.values.events import known_type
 from perdure.values.ids import child_run_id
@@ -62,9 +63,12 @@ class Context:
     @property
     def state(self) -> Any:
         """The session's state: a dict, or the agent's `state=` model. Saved with the next commit of the run."""
+        stored = self._brain.touch_state()
+        if self._agent.state is None:
+            return stored
         if self._typed_state is None:
-            self._typed_state = bind_state(self._brain.touch_state(), self._agent.state)
-        self._brain.touch_state()
+            self._typed_state = bind_state(stored, self._agent.state)
+            self._brain.state = FieldsOf(self._typed_state, stored)
         return self._typed_state
 
     @property
@@ -103,7 +107,7 @@ class Context:
         adapter: TypeAdapter[Any] = TypeAdapter(type)
         command = OpenAsk(
             "ask", question[:80], caller(), title=question, detail={"schema": adapter.json_schema()}, to=to,
-            deadline=self._deadline(timeout),
+            deadline=self._brain.deadline(timeout),
         )  # fmt: skip
         command.decode = lambda data: adapter.validate_json(encode(data["value"]))
         return await self._brain.result(self._brain.issue(command))
@@ -189,13 +193,13 @@ class Context:
         """True in runs that reach this line for the first time; False in runs recorded before the change."""
         return self._brain.patched(name, caller())
 
-    def _deadline(self, timeout: float | None) -> int | None:
-        return None if timeout is None else self._brain.now_us + round(timeout * 1e6)
-
-    async def _undo(self) -> None:
+    async def _undo(self, cause: BaseException) -> None:
         while self._compensations:
             target, args, at = self._compensations.pop()
-            await target.step(self._brain, at, args, {})
+            try:
+                await target.step(self._brain, at, args, {})
+            except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from running
+                cause.add_note(f"compensation {target.name} failed: {error}")
 
     async def _join(self) -> None:
         for child in self._children:
@@ -226,11 +230,11 @@ async def run_agent(agent: Agent[Any, Any], brain: Brain, run: RunInfo) -> str:
     try:
         result = await agent.signature.call(agent.signature.validate_json(encode(brain.input)), ctx)
         text = agent.signature.encode_result(result)
-        await ctx._join()  # noqa: SLF001 - the two halves of one class
+        await ctx._join()
     except ContinueAs:
         raise
-    except BaseException:
-        await ctx._undo()  # noqa: SLF001 - as above
+    except BaseException as error:
+        await ctx._undo(error)
         raise
     return text
 

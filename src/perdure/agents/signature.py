@@ -8,11 +8,12 @@ that called it (the agent would see a change live that no replay could repeat).
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
@@ -27,16 +28,15 @@ class Signature:
 
     def __init__(self, function: Callable[..., Any], *, skip: int = 0) -> None:
         self.function = function
-        self.name = function.__name__
-        parameters = list(inspect.signature(function).parameters.values())[skip:]
-        for parameter in parameters:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise InvalidSetting(
-                    f"{self.name}: *{parameter.name} has no name in JSON; take a list or a dict parameter instead"
-                )
+        self.name: str = getattr(plain_function(function), "__name__", type(function).__name__)
+        try:
+            parameters = list(inspect.signature(function).parameters.values())[skip:]
+        except ValueError:
+            raise InvalidSetting(f"{self.name} does not say what it takes; wrap it in a function of your own") from None
         self.parameters = parameters
         self.names = [parameter.name for parameter in parameters]
-        self._keyword_only = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self._shape = inspect.Signature(parameters)
+        self._only_by_position = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Arguments by name, private to the callee, and their JSON text.
@@ -45,7 +45,7 @@ class Signature:
         """
         by_name = self._by_name(args, kwargs)
         text = encode(by_name)
-        scalars = self._scalar_types
+        scalars = self._scalar_types  # a list of *args is none of them
         for name, value in by_name.items():
             kind = type(value)
             if kind not in _SCALARS or scalars.get(name) is not kind:
@@ -66,15 +66,15 @@ class Signature:
         A function with one parameter takes the value itself (or an object with just that name); one with
         several takes an object by name; one with none takes nothing.
         """
+        optional = all(p.default is not p.empty for p in self.parameters)
         if len(self.names) == 1:
             name = self.names[0]
             try:
                 return self._canonical({name: value})
             except InvalidInput:
-                if not (isinstance(value, dict) and set(value) == {name}):
+                if not (value is None and optional) and not (isinstance(value, dict) and set(value) == {name}):
                     raise
-                return self._canonical(value)
-        if value is None and all(p.default is not p.empty for p in self.parameters):
+        if value is None and optional:
             value = {}
         if not isinstance(value, dict):
             wanted = ", ".join(self.names) or "nothing"
@@ -86,11 +86,10 @@ class Signature:
 
     def call(self, by_name: dict[str, Any], *before: Any) -> Any:
         """Call the function with arguments by name (after the positional `before`)."""
-        if not self._keyword_only:
+        if self._only_by_position:
             return self.function(*before, *by_name.values())
-        positional = [value for name, value in by_name.items() if name not in self._keyword_only]
-        keyword = {name: value for name, value in by_name.items() if name in self._keyword_only}
-        return self.function(*before, *positional, **keyword)
+        bound = inspect.BoundArguments(self._shape, by_name)  # type: ignore[arg-type]  # dicts have an order now
+        return self.function(*before, *bound.args, **bound.kwargs)
 
     def encode_result(self, value: Any) -> str:
         """The JSON text of a result. Raises InvalidInput when it is not what the function promises."""
@@ -125,18 +124,14 @@ class Signature:
         return None if annotation is Any else TypeAdapter(annotation)
 
     def _by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if not kwargs and not self._keyword_only and len(args) == len(self.names):
+        if not kwargs and self._only_by_position and len(args) == len(self.names):
             return dict(zip(self.names, args, strict=True))
-        bound: dict[str, Any] = dict(zip(self.names, args, strict=False))
-        if len(args) > len(self.names) or any(name in bound or name not in self.names for name in kwargs):
-            raise InvalidInput(f"{self.name} takes ({', '.join(self.names)}), not {len(args)} values and {list(kwargs)}")
-        bound.update(kwargs)
-        for parameter in self.parameters:
-            if parameter.name not in bound:
-                if parameter.default is parameter.empty:
-                    raise InvalidInput(f"{self.name}: parameter {parameter.name!r} is missing")
-                bound[parameter.name] = parameter.default
-        return {name: bound[name] for name in self.names}
+        try:
+            bound = self._shape.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidInput(f"{self.name}({', '.join(self.names)}): {error}") from None
+        bound.apply_defaults()
+        return bound.arguments
 
     def _canonical(self, by_name: dict[str, Any]) -> str:
         arguments = self.validate_json(encode(by_name))
@@ -145,28 +140,27 @@ class Signature:
     @cached_property
     def _hints(self) -> dict[str, Any]:
         try:
-            return typing.get_type_hints(self.function, include_extras=True)
+            return typing.get_type_hints(plain_function(self.function), include_extras=True)
         except NameError as error:
             raise InvalidSetting(f"{self.name}: {error}; import the annotation's names where it is defined") from None
 
     @cached_property
     def _scalar_types(self) -> dict[str, type]:
-        return {name: self._hints[name] for name in self.names if self._hints.get(name) in _SCALARS}
+        return {name: hint for name, hint in self._hints.items() if name in self.names and _is_scalar(hint)}
 
     @cached_property
     def _scalar_result(self) -> type | None:
         annotation = self._hints.get("return")
-        return annotation if annotation in _SCALARS else None
+        return annotation if _is_scalar(annotation) else None
 
     @cached_property
     def _model(self) -> type[BaseModel]:
-        fields: dict[str, Any] = {}
-        for parameter in self.parameters:
-            annotation = self._hints.get(parameter.name, Any)
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[_field(parameter.name)] = (annotation, _aliased(parameter.name, default))
-        config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=False)
-        return create_model(self.name, __config__=config, **fields)
+        fields: dict[str, Any] = {_field(p.name): _checked(p, self._hints.get(p.name, Any)) for p in self.parameters}
+        return create_model(self.name, __config__=ConfigDict(arbitrary_types_allowed=True), **fields)
+
+
+def _is_scalar(annotation: Any) -> TypeGuard[type]:
+    return isinstance(annotation, type) and annotation in _SCALARS  # Annotated[...] may not even be hashable
 
 
 def _field(name: str) -> str:
@@ -174,8 +168,26 @@ def _field(name: str) -> str:
     return f"p_{name}"
 
 
-def _aliased(name: str, default: Any) -> Any:
-    return Field(default=default, alias=name)
+def _checked(parameter: inspect.Parameter, annotation: Any) -> tuple[Any, Any]:
+    match parameter.kind:
+        case inspect.Parameter.VAR_POSITIONAL:
+            return list[annotation], Field(default_factory=list, alias=parameter.name)
+        case inspect.Parameter.VAR_KEYWORD:
+            return dict[str, annotation], Field(default_factory=dict, alias=parameter.name)
+    if parameter.default is parameter.empty:
+        return annotation, Field(alias=parameter.name)
+    if parameter.default is None:
+        annotation = typing.Optional[annotation]  # noqa: UP045 - it may be a string or a TypeVar
+    return annotation, Field(default=parameter.default, alias=parameter.name)
+
+
+def plain_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that has the name and the annotations: of a partial or a callable object, what it calls."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if hasattr(function, "__name__"):
+        return function
+    return type(function).__call__
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,12 +1,12 @@
 """`ctx.state` as a dict or as the agent's own pydantic model, over the same stored keys.
 
-The brain keeps a dict of values, encodes each after the code has run and compares with what is journaled. So
-a typed state only has to keep that dict up to date: its fields *are* the stored values, and assigning an
-attribute writes through. Mutating a list inside a field needs no hook, because the comparison sees it.
+The brain encodes the state after the code has run and compares it with what is journaled. So a typed state needs
+no hooks at all: the brain reads its fields, whether they were assigned or mutated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,25 +15,28 @@ from perdure.errors import InvalidInput
 from perdure.values.json import encode
 
 
-def bind_state(stored: dict[str, Any], model: type[BaseModel] | None) -> Any:
-    """The agent's view of `stored`. Raises InvalidInput when stored state does not fit the model."""
-    if model is None:
-        return stored
+def bind_state(stored: Mapping[str, Any], model: type[BaseModel]) -> BaseModel:
+    """`stored` as a `model`. Raises InvalidInput when it does not fit."""
     try:
-        typed = model.model_validate_json(encode(stored))
+        return model.model_validate_json(encode(stored))
     except ValidationError as error:
         raise InvalidInput(f"the session's state does not fit {model.__name__}: {error}") from None
-    view = _writing_through(model, stored)
-    bound = view.model_construct(**{name: getattr(typed, name) for name in model.model_fields})
-    stored.update({name: getattr(bound, name) for name in model.model_fields})
-    return bound
 
 
-def _writing_through(model: type[BaseModel], stored: dict[str, Any]) -> type[BaseModel]:
-    def write_through(self: BaseModel, name: str, value: Any) -> None:
-        super(view, self).__setattr__(name, value)
-        if name in model.model_fields:
-            stored[name] = getattr(self, name)
+class FieldsOf(Mapping[str, Any]):
+    """The fields of a typed state by name, as they are now; stored keys that the model does not know are kept."""
 
-    view = type(model.__name__, (model,), {"__setattr__": write_through, "__module__": model.__module__})
-    return view
+    def __init__(self, typed: BaseModel, stored: Mapping[str, Any]) -> None:
+        self._typed = typed
+        self._names = type(typed).model_fields
+        self._others = {name: value for name, value in stored.items() if name not in self._names}
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._typed, name) if name in self._names else self._others[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._others
+        yield from self._names
+
+    def __len__(self) -> int:
+        return len(self._others) + len(self._names)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from perdure.agents.approval import request_approval
-from perdure.agents.signature import Signature
+from perdure.agents.signature import Signature, plain_function
 from perdure.errors import ApprovalRejected, InvalidSetting
 from perdure.journal.brain import Brain, current_brain
 from perdure.journal.commands import Call
@@ -31,7 +31,7 @@ class Tool(Generic[P, R]):
         self.name = name
         self.options = options
         self.signature = Signature(function)
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.is_async = inspect.iscoroutinefunction(plain_function(function))
         self.probe: Callable[..., Any] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -151,7 +151,7 @@ def as_tool(function: Callable[..., Any], **options: Any) -> Tool[..., Any]:
     options = {name: value for name, value in options.items() if value is not None}
     if isinstance(function, Tool):
         return function.with_options(**options) if options else function
-    name = options.pop("name", None) or getattr(function, "__qualname__", repr(function)).replace("<locals>.", "")
+    name = options.pop("name", None) or plain_function(function).__qualname__.replace("<locals>.", "")
     return Tool(function, name, _changed(StepOptions(), {"effect": "once", **options}))
 
 

@@ -1,1 +1,1 @@
-"""How fast is Perdure on this machine? The workloads of docs/benchmarks.md, each in a process and a store of its own."""
+"""How fast is Perdure on this machine? Workloads in processes and stores of their own; docs/benchmarks.md has them."""

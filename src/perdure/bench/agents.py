@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 
 from perdure.agents.agent import agent
 from perdure.agents.context import Context
@@ -15,38 +16,18 @@ STEP_SECONDS = 0.02
 PAUSE_SECONDS = 0.2
 
 
-class Marks:
-    """When agent code came by. Its own process reads them; a journal would add what is to be measured."""
-
-    def __init__(self) -> None:
-        #: seconds of time.perf_counter
-        self.times: list[float] = []
-        self._waiting: asyncio.Future[float] | None = None
-
-    def add(self) -> None:
-        """Here is agent code now."""
-        now = time.perf_counter()
-        self.times.append(now)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(now)
-
-    def expect(self) -> asyncio.Future[float]:
-        """The time of the next mark."""
-        self._waiting = asyncio.get_running_loop().create_future()
-        return self._waiting
-
-
-marks = Marks()
+#: When agent code came by, in seconds of time.perf_counter. A journal would add what is to be measured.
+marks: list[float] = []
 
 
 @tool(effect="read")
-async def work(number: int) -> str:
+async def work(number: int) -> str:  # noqa: ARG001 - a step has arguments
     """Nothing, as quickly as possible."""
     return PAYLOAD
 
 
 @agent
-async def sequence(ctx: Context, steps: int) -> int:
+async def sequence(_: Context, steps: int) -> int:
     """One step after the other."""
     for number in range(steps):
         await work(number)
@@ -54,10 +35,10 @@ async def sequence(ctx: Context, steps: int) -> int:
 
 
 @agent
-async def marked_sequence(ctx: Context, steps: int) -> int:
+async def marked_sequence(_: Context, steps: int) -> int:
     """One step after the other, with a mark before each."""
     for number in range(steps):
-        marks.add()
+        marks.append(time.perf_counter())
         await work(number)
     return steps
 
@@ -67,7 +48,7 @@ async def parked(ctx: Context) -> None:
     """One step, then a wait for somebody outside."""
     await work(0)
     await ctx.receive("go")
-    marks.add()
+    marks.append(time.perf_counter())
 
 
 @agent
@@ -77,7 +58,7 @@ async def returning(ctx: Context, steps: int) -> None:
         await work(number)
     while True:
         await ctx.receive("go")
-        marks.add()
+        marks.append(time.perf_counter())
 
 
 @agent
@@ -103,13 +84,13 @@ once_line = tool(effect="once", name="once_line")(_write_line)
 
 @once_line.reconcile
 def _find_line(path: str, run: int, step: int) -> object:
-    with open(path, encoding="ascii") as lines:
+    with Path(path).open(encoding="ascii") as lines:
         written = any(line.startswith(f"{run} {step} ") for line in lines)
     return Happened(PAYLOAD) if written else DID_NOT_HAPPEN
 
 
 @agent
-async def read_lines(ctx: Context, path: str, run: int, steps: int) -> None:
+async def read_lines(_: Context, path: str, run: int, steps: int) -> None:
     """Lines in a file, with pauses; a crash may write one twice."""
     for step in range(steps):
         await read_line(path, run, step)
@@ -117,7 +98,7 @@ async def read_lines(ctx: Context, path: str, run: int, steps: int) -> None:
 
 
 @agent
-async def once_lines(ctx: Context, path: str, run: int, steps: int) -> None:
+async def once_lines(_: Context, path: str, run: int, steps: int) -> None:
     """Lines in a file, with pauses; nothing may write one twice."""
     for step in range(steps):
         await once_line(path, run, step)

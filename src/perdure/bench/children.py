@@ -9,7 +9,7 @@ from asyncio.subprocess import PIPE, Process
 
 async def start(program: str, *words: object) -> Process:
     """Start one of the programs of perdure.bench.worker; its standard output is a pipe."""
-    command = [sys.executable, "-m", "perdure.bench.worker", program, *map(str, words)]
+    command = [sys.executable, "-P", "-m", "perdure.bench.worker", program, *map(str, words)]
     return await asyncio.create_subprocess_exec(*command, stdout=PIPE)
 
 

@@ -70,19 +70,19 @@ async def _kill_and_resume(bench: Bench, variant: str) -> dict[str, float]:
     effects.touch()
     victim = await children.start("begin", directory, variant, sizes.killed_runs, sizes.killed_steps)
     try:
-        while victim.returncode is None and _count_lines(effects) < sizes.kill_after_lines:
+        # Looks from outside, as on the peers: the victim must not spend time on telling.
+        while victim.returncode is None and _count_lines(effects) < sizes.kill_after_lines:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
     finally:
         victim.kill()
         await victim.communicate()
     executed = time.monotonic()
     ready = float(await children.run("resume", directory, sizes.killed_runs))
-    return _judge(_read_lines(effects), victim.pid, sizes.killed_runs, sizes.killed_steps, executed, ready)
+    return judge(_read_lines(effects), victim.pid, sizes.killed_runs, sizes.killed_steps, executed, ready)
 
 
-def _judge(
-    lines: list[Line], victim: int, runs: int, steps: int, executed: float, ready: float
-) -> dict[str, float]:  # fmt: skip
+def judge(lines: list[Line], victim: int, runs: int, steps: int, executed: float, ready: float) -> dict[str, float]:
+    """What the lines say. Runs that were complete before the kill have nothing to resume."""
     times = Counter((line.run, line.step) for line in lines)
     first: dict[int, float] = {}
     for line in lines:

@@ -17,7 +17,7 @@ from perdure.bench.figures import percentile
 
 _PROBES = 200
 _BLOCK = bytes(4_096)
-#: The first commits make the log longer, which costs about as much again; then SQLite writes it over and over.
+#: The first commits make the log longer, which costs as much again; then SQLite writes it over and over.
 _LOG_COMMITS = 1_000
 
 
@@ -52,12 +52,13 @@ def sync_times(directory: Path) -> list[float]:
 def commit_times(directory: Path, commits: int) -> list[float]:
     """Seconds of SQLite commits of one row of 1 KiB: WAL, synchronous=FULL, everything else as it comes."""
     path, times = directory / "raw.db", []
+    unmeasured = min(commits, _LOG_COMMITS)
     db = apsw.Connection(str(path))
     try:
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", "full")
         db.execute("create table step (run integer, number integer, result text)")
-        for number in range(_LOG_COMMITS + commits):
+        for number in range(unmeasured + commits):
             start = time.perf_counter()
             db.execute("begin immediate")
             db.execute("insert into step values (1, ?, ?)", (number, PAYLOAD))
@@ -66,7 +67,7 @@ def commit_times(directory: Path, commits: int) -> list[float]:
     finally:
         db.close()
         path.unlink()
-    return times[_LOG_COMMITS:]
+    return times[unmeasured:]
 
 
 def resident_bytes() -> int:
@@ -82,6 +83,7 @@ def stored_bytes(file: Path) -> int:
     """Bytes that the store in `file` takes, its log included, once that is copied into it."""
     db = apsw.Connection(str(file))
     try:
+        db.execute("select count(*) from sqlite_schema")  # until it reads, a connection knows of no log
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         log = Path(db.filename_wal)
         return file.stat().st_size + (log.stat().st_size if log.exists() else 0)

@@ -24,7 +24,7 @@ async def measure_parking(bench: Bench) -> dict[str, float]:
     async with Runtime(bench.url, AGENTS) as runtime:
         (warm,) = await _park_in_batches(runtime, sizes.parked_warm_up, sizes.parked_batch, 1)
         await _seconds_to_wake(runtime, warm)
-        memory, disk = _resident_bytes_at_rest(), stored_bytes(bench.file)
+        disk, memory = stored_bytes(bench.file), _resident_bytes_at_rest()
         some = await _park_in_batches(runtime, sizes.parked_runs, sizes.parked_batch, sizes.wakes)
         grown = _resident_bytes_at_rest() - memory
         figures = {
@@ -32,7 +32,7 @@ async def measure_parking(bench: Bench) -> dict[str, float]:
             "disk_bytes_per_parked": (stored_bytes(bench.file) - disk) / sizes.parked_runs,
             "idle_cpu_percent": await _idle_cpu_percent(sizes.idle_seconds),
         }
-        wakes = [await _seconds_to_wake(runtime, id) for id in some]
+        wakes = [await _seconds_to_wake(runtime, run) for run in some]
     figures["wake_ms_p50"] = percentile(wakes, 0.5) * 1e3
     figures["wake_ms_p99"] = percentile(wakes, 0.99) * 1e3
     return figures
@@ -45,7 +45,7 @@ async def _park_in_batches(runtime: Runtime, runs: int, batch: int, some: int) -
     named = []
     for first in range(0, runs, batch):
         ids = await _park(runtime, min(batch, runs - first))
-        named += [id for number, id in enumerate(ids, first) if number in chosen]
+        named += [run for number, run in enumerate(ids, first) if number in chosen]
     dice.shuffle(named)
     return named
 
@@ -56,14 +56,13 @@ async def _park(runtime: Runtime, runs: int) -> list[str]:
     return [handle.id for handle in handles]
 
 
-async def _seconds_to_wake(runtime: Runtime, id: str) -> float:
+async def _seconds_to_wake(runtime: Runtime, run: str) -> float:
     """From sending until the first line of the agent's code after the wait."""
-    passed = marks.expect()
+    marks.clear()
     start = time.perf_counter()
-    await runtime.send(id, "go")
-    seconds = await passed - start
+    await runtime.send(run, "go")
     await runtime.idle()
-    return seconds
+    return marks[-1] - start
 
 
 def _resident_bytes_at_rest() -> int:

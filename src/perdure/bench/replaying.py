@@ -32,20 +32,18 @@ async def prepare(directory: Path, steps: int) -> str:
         return handle.id
 
 
-async def wake(directory: Path, id: str) -> str:
+async def wake(directory: Path, run: str) -> str:
     """Milliseconds from sending the run a message until its code goes on after the wait."""
     async with Runtime(store_url(directory), AGENTS) as runtime:
-        passed = marks.expect()
         start = time.perf_counter()
-        await runtime.send(id, "go")
-        milliseconds = (await passed - start) * 1e3
-        # The message taken before: the code passes its wait once for each message in the journal.
+        await runtime.send(run, "go")
         await runtime.idle()
-    return str(milliseconds)
+    # The last one: in the replay the code also passes its earlier waits.
+    return str((marks[-1] - start) * 1e3)
 
 
 async def _milliseconds_to_return(bench: Bench, steps: int) -> float:
     directory = bench.directory / str(steps)
     directory.mkdir()
-    id = await children.run("prepare", directory, steps)
-    return statistics.median([float(await children.run("wake", directory, id)) for _ in range(bench.sizes.returns)])
+    run = await children.run("prepare", directory, steps)
+    return statistics.median([float(await children.run("wake", directory, run)) for _ in range(bench.sizes.returns)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from itertools import pairwise
 
 from perdure.agents.agent import Agent
 from perdure.bench.agents import AGENTS, PAYLOAD, marked_sequence, marks, sequence
@@ -30,9 +31,9 @@ async def measure_steps(bench: Bench) -> dict[str, float]:
     raw = commit_times(bench.directory, sizes.raw_commits // 2)
     async with Runtime(bench.url, AGENTS) as runtime:
         await _run(runtime, _WARM_UP_STEPS)
-        step = statistics.median(await _seconds_per_step(runtime, sizes.sequential_runs, sizes.sequential_steps))
+        runs = [await _run(runtime, sizes.sequential_steps) for _ in range(sizes.sequential_runs)]
     raw += commit_times(bench.directory, sizes.raw_commits - len(raw))
-    commit = percentile(raw, 0.5)
+    step, commit = statistics.median(runs) / sizes.sequential_steps, percentile(raw, 0.5)
     return {"step_ms_p50": step * 1e3, "step_vs_raw_commit": step / commit, "raw_commit_ms_p50": commit * 1e3}
 
 
@@ -46,8 +47,7 @@ async def measure_growth(bench: Bench) -> dict[str, float]:
     steps = _WARM_UP_STEPS + sizes.long_run_steps + sizes.window_steps + 2 * (_FIRST_STEP + sizes.window_steps)
     figures["journal_ratio"] = stored_bytes(bench.file) / (steps * _PAYLOAD_BYTES)
     if sizes.stored_events:
-        async with Runtime(f"{bench.url}.full", AGENTS) as runtime:
-            figures["million_ratio"] = await _full_store_ratio(runtime, bench)
+        figures["million_ratio"] = await _full_store_ratio(bench)
     return figures
 
 
@@ -60,32 +60,32 @@ async def _flat_step_ratio(runtime: Runtime, late: int, window: int) -> float:
 
 
 async def _step_times(runtime: Runtime, steps: int) -> list[float]:
-    marks.times.clear()
+    marks.clear()
     await _run(runtime, steps, marked_sequence)
-    return [later - earlier for earlier, later in zip(marks.times, marks.times[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(marks)]
 
 
-async def _full_store_ratio(runtime: Runtime, bench: Bench) -> float:
+async def _full_store_ratio(bench: Bench) -> float:
     sizes = bench.sizes
-    await _run(runtime, _WARM_UP_STEPS)
-    empty = await _seconds_per_step(runtime, sizes.sequential_runs, sizes.sequential_steps)
-    events = 0
-    while events < sizes.stored_events:
-        handles = [await runtime.start(sequence, _FILLING_STEPS) for _ in range(_FILLING_RUNS)]
+    async with Runtime(f"{bench.url}.full", AGENTS) as full, Runtime(f"{bench.url}.empty", AGENTS) as empty:
+        await _fill(full, sizes.stored_events)
+        await _run(empty, _WARM_UP_STEPS)
+        # By turns: the disk's speed may change meanwhile.
+        steps, rounds = sizes.sequential_steps, range(sizes.sequential_runs)
+        pairs = [(await _run(full, steps), await _run(empty, steps)) for _ in rounds]
+    in_full, in_empty = ([pair[side] for pair in pairs] for side in (0, 1))
+    return statistics.median(in_full) / statistics.median(in_empty)
+
+
+async def _fill(runtime: Runtime, events: int) -> None:
+    while events > 0:
+        handles = await asyncio.gather(*[runtime.start(sequence, _FILLING_STEPS) for _ in range(_FILLING_RUNS)])
         await asyncio.gather(*[handle.result() for handle in handles])
-        events += _FILLING_RUNS * (2 * _FILLING_STEPS + _OTHER_EVENTS)
-    full = await _seconds_per_step(runtime, sizes.sequential_runs, sizes.sequential_steps)
-    return statistics.median(full) / statistics.median(empty)
+        events -= _FILLING_RUNS * (2 * _FILLING_STEPS + _OTHER_EVENTS)
 
 
-async def _seconds_per_step(runtime: Runtime, runs: int, steps: int) -> list[float]:
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        await _run(runtime, steps)
-        times.append((time.perf_counter() - start) / steps)
-    return times
-
-
-async def _run(runtime: Runtime, steps: int, agent: Agent[int, int] = sequence) -> None:
+async def _run(runtime: Runtime, steps: int, agent: Agent[int, int] = sequence) -> float:
+    """Seconds from the start of a run until its result is there."""
+    start = time.perf_counter()
     await (await runtime.start(agent, steps)).result()
+    return time.perf_counter() - start

@@ -45,7 +45,7 @@ class Sizes:
 
 MEASUREMENT = Sizes()
 QUICK = Sizes(
-    rounds=1, raw_commits=500, sequential_runs=5, idle_calls=100, parked_runs=10_000, idle_seconds=2.0, wakes=100,
+    rounds=1, sequential_runs=5, idle_calls=100, parked_runs=10_000, idle_seconds=2.0, wakes=100,
     returns=3, stored_events=0, starts=3,
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ async def _median_seconds(times: int, *words: str) -> float:
 
 async def _seconds(*words: str) -> float:
     start = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=DEVNULL)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-P", *words, stdout=DEVNULL)
     if await process.wait():
         raise RuntimeError(f"python {' '.join(words)} ended with code {process.returncode}")
     return time.perf_counter() - start

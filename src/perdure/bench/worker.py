@@ -1,4 +1,4 @@
-"""The processes of a measurement: `python -m perdure.bench.worker PROGRAM ...`; its last line of output is the result."""
+"""The processes of a measurement: `python -m perdure.bench.worker PROGRAM ...`, whose last line is the result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PROGRAMS: dict[str, Callable[..., Coroutine[Any, Any, str | None]]] = {
     "begin": lambda at, variant, runs, steps: killing.begin(Path(at), variant, int(runs), int(steps)),
     "resume": lambda at, runs: killing.resume(Path(at), int(runs)),
     "prepare": lambda at, steps: replaying.prepare(Path(at), int(steps)),
-    "wake": lambda at, id: replaying.wake(Path(at), id),
+    "wake": lambda at, run: replaying.wake(Path(at), run),
     "idle": starting.weigh_idle_worker,
 }
 

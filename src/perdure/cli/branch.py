@@ -131,9 +131,7 @@ def _agent_of(run: Run, loaded: Agents) -> Agent[Any, Any]:
     return (same or named)[-1]
 
 
-async def _fork(
-    id: str, at: int, input: Given | None, result: Given | None, store: str, *, as_json: bool
-) -> int:
+async def _fork(id: str, at: int, input: Given | None, result: Given | None, store: str, *, as_json: bool) -> int:
     from perdure.cli.effect import carry_out
 
     async with client(store) as runtime:
@@ -204,15 +202,19 @@ async def _export(id: str, out: Path | None, store: str, *, as_json: bool) -> in
         for line in lines:
             click.echo(line)
         return exits.OK
-    try:
-        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    except OSError as error:
-        raise PerdureError(f"{run.id} was not exported: {out}: {error.strerror}") from error
+    _write(out, lines)
     if as_json:
         print_json({"run": run.id, "events": len(journal), "file": str(out)})
     else:
         note(f"{run.id}: {len(journal)} events in {out}")
     return exits.OK
+
+
+def _write(out: Path, lines: Iterable[str]) -> None:
+    try:
+        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise PerdureError(f"{out} was not written: {error.strerror}; name another file with --out") from error
 
 
 async def _import(file: Iterable[str], store: str, *, as_json: bool) -> int:

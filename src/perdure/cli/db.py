@@ -61,7 +61,7 @@ async def _backup(file: Path, store: str, *, as_json: bool) -> int:
     async with client(store) as runtime:
         await runtime.store.backup(str(file))
     if as_json:
-        print_json({"store": store, "file": str(file), "bytes": file.stat().st_size})
+        print_json({"store": store, "file": str(file)})
     else:
         note(f"{store} is backed up in {file}")
     return exits.OK
@@ -69,18 +69,23 @@ async def _backup(file: Path, store: str, *, as_json: bool) -> int:
 
 async def _migrate(store: str, *, as_json: bool) -> int:
     from perdure.runtime import Runtime
-    from perdure.store.sqlite.facts import read_facts
 
-    path = sqlite_path(store)
-    before = read_facts(str(path)).schema if path is not None and path.exists() else 0
+    before = _schema(store)
     async with Runtime(store, work=False):
         pass
-    after = read_facts(str(path)).schema if path is not None else 0
+    after = _schema(store)
     if as_json:
         print_json({"store": store, "before": before, "after": after})
     else:
         note(f"{store} has schema {after}" + ("" if before == after else f" (before: {before})"))
     return exits.OK
+
+
+def _schema(store: str) -> int:
+    from perdure.store.sqlite.facts import read_facts
+
+    path = sqlite_path(store)
+    return read_facts(str(path)).schema if path is not None and path.exists() else 0
 
 
 def _must_exist(store: str) -> None:

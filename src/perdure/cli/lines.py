@@ -81,7 +81,7 @@ _WORDS: dict[str, Callable[[Event, dict[str, Any]], str]] = {
     "step.unknown": _unknown,
     "step.resolved": lambda event, data: f"{_step(event, data)} settled as {data['outcome']}{_by(data)}",
     "child.spawned": lambda event, data: f"{_step(event, data)} spawned {data['run']}",
-    "child.ended": lambda event, data: f"child {data['run']} {data['status']}",
+    "child.ended": lambda _, data: f"child {data['run']} {data['status']}",
     "timer.started": lambda _, data: f"sleeps until {data['due']}",
     "timer.fired": lambda _, __: "slept",
     "ask.opened": _asked,

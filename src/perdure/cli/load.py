@@ -31,7 +31,8 @@ class Agents:
             return self.agents[0]
         known = ", ".join(agent.name for agent in self.agents)
         if name is None:
-            raise click.UsageError(f"{self.file} defines several agents ({known}): name one, {self.file}:{self.agents[0].name}")
+            first = f"{self.file}:{self.agents[0].name}"
+            raise click.UsageError(f"{self.file} defines several agents ({known}): name one, as in {first}")
         # The newest version of a name is the one defined last.
         found = next((agent for agent in reversed(self.agents) if agent.name == name), self._by_variable.get(name))
         if found is None:

@@ -63,9 +63,7 @@ def show(run: str, store: str, *, as_json: bool) -> int:
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these: ask.opened, step.*; repeatable.")
 @store_option
 @json_option
-def events(
-    run: str, after: int, types: tuple[str, ...], store: str, *, follow: bool, as_json: bool
-) -> int:
+def events(run: str, after: int, types: tuple[str, ...], store: str, *, follow: bool, as_json: bool) -> int:
     """Print a run's journal, one event a line.
 
     \b
@@ -149,8 +147,8 @@ def _ends(run: Run, journal: list[Event]) -> dict[str, Any]:
 
 
 def _input(journal: list[Event]) -> Any:
-    given = [event.data["input"] for event in journal if event.type in ("run.queued", "run.forked")
-             and "input" in event.data]  # fmt: skip
+    begun = [event.data for event in journal if event.type in ("run.queued", "run.forked")]
+    given = [data["input"] for data in begun if "input" in data]
     return given[-1] if given else None
 
 
@@ -179,10 +177,10 @@ def _print_steps(steps: list[StepRecord], now: int) -> None:
             (
                 str(step.step), step.kind, shorten(step.name, 40), "" if step.args is None else shorten(step.args, 40),
                 _took(step, now), str(step.attempts) if step.attempts > 1 else "", step.status, _result(step),
-            )  # fmt: skip
+            )
             for step in steps
         ],
-    )
+    )  # fmt: skip
 
 
 def _took(step: StepRecord, now: int) -> str:
@@ -208,9 +206,7 @@ def _print_end(journal: list[Event]) -> None:
         click.echo(f"\n{said}")
 
 
-async def _events(
-    id: str, after: int, types: tuple[str, ...], store: str, *, follow: bool, as_json: bool
-) -> int:
+async def _events(id: str, after: int, types: tuple[str, ...], store: str, *, follow: bool, as_json: bool) -> int:
     async with client(store) as runtime:
         run = await runtime.find(id)
         if follow:

@@ -67,10 +67,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one that is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature, here and below
         return [name for section in COMMANDS.values() for name in section]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         entry = next((section[cmd_name] for section in COMMANDS.values() if cmd_name in section), None)
         if entry is None:
             return None
@@ -78,21 +78,20 @@ class LazyGroup(click.Group):
         found: click.Command = getattr(importlib.import_module(module), attribute)
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         for title, section in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, entry.purpose) for name, entry in section.items()])
 
     def main(  # type: ignore[override]  # click overloads it by standalone_mode, which is ours to decide
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
-        standalone_mode: bool = True, windows_expand_args: bool = True, **extra: Any,
-    ) -> None:  # fmt: skip
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> None:
         """Run a command and exit: the only place where errors become messages and exit codes."""
         words = sys.argv[1:] if args is None else list(args)
         try:
-            code = super().main(words, prog_name or "perdure", complete_var, standalone_mode=False, **extra)
+            code = super().main(words, prog_name or "perdure", **{**extra, "standalone_mode": False})
             sys.stdout.flush()
-        except Exception as error:  # noqa: BLE001 - nothing may end in a traceback
+        except Exception as error:
             if os.environ.get("PERDURE_DEBUG", "") not in ("", "0"):
                 raise
             code = report_failure(error, as_json="--json" in words)

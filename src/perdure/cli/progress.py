@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from perdure.cli.lines import STATE, line
 from perdure.cli.output import note, paint
@@ -29,7 +28,7 @@ class Display(Protocol):
     def hide(self) -> None:
         """Leave the screen to somebody else until the next event."""
 
-    def __enter__(self) -> Display: ...
+    def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
 
 
@@ -41,7 +40,7 @@ def display(*, quiet: bool = False) -> Display:
 class PlainDisplay:
     """One plain line whenever the run changes its state or needs somebody."""
 
-    def __enter__(self) -> PlainDisplay:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,10 +60,10 @@ class LiveDisplay:
     def __init__(self) -> None:
         self._bar: Progress | None = None
 
-    def __enter__(self) -> LiveDisplay:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.hide()
 
     def show(self, event: Event) -> None:

@@ -149,9 +149,7 @@ class _Watch:
         elif ask_here:
             from perdure.cli.prompt import settle_as_they_come
 
-            others.append(
-                asyncio.create_task(settle_as_they_come(self._runtime, lambda: self.run, self._screen.hide))
-            )
+            others.append(asyncio.create_task(settle_as_they_come(self._runtime, lambda: self.run, self._screen.hide)))
         try:
             done, _ = await asyncio.wait([end, *others], return_when=asyncio.FIRST_COMPLETED)
             if end in done:
@@ -310,5 +308,3 @@ def stop_signals() -> Iterator[asyncio.Event]:
 
 def _at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
-
-

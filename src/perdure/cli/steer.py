@@ -48,6 +48,7 @@ def pause(note: str | None, store: str, *, as_json: bool, **which: Any) -> int:
       perdure pause RUN
       perdure pause --agent buyer
     """
+
     def act(runtime: Runtime, id: str) -> Coroutine[Any, Any, None]:
         return runtime.pause(id, by=person(), note=note)
 
@@ -60,6 +61,7 @@ def pause(note: str | None, store: str, *, as_json: bool, **which: Any) -> int:
 @json_option
 def resume(store: str, *, as_json: bool, **which: Any) -> int:
     """Let paused runs go on."""
+
     def act(runtime: Runtime, id: str) -> Coroutine[Any, Any, None]:
         return runtime.resume(id, by=person())
 
@@ -73,6 +75,7 @@ def resume(store: str, *, as_json: bool, **which: Any) -> int:
 @json_option
 def cancel(reason: str | None, store: str, *, as_json: bool, **which: Any) -> int:
     """Cancel runs and their children; their clean-up code runs."""
+
     def act(runtime: Runtime, id: str) -> Coroutine[Any, Any, None]:
         return runtime.cancel(id, by=person(), reason=reason)
 
@@ -139,8 +142,8 @@ async def _steer(
     if not sent and failures:
         raise failures[0]
     _say(effects, as_json=as_json)
-    for error in failures:
-        note(f"Error: {error}")
+    for failure in failures:
+        note(f"Error: {failure}")
     return exits.FAILED if failures else exits.OK
 
 
@@ -155,7 +158,7 @@ async def _chosen(
     if bool(ids) == filtered:
         raise click.UsageError("name runs, or choose them with --agent, --session, --status or --all")
     if ids:
-        return [await runtime.find(id) for id in ids]
+        return [await runtime.find(word) for word in ids]
     wanted = tuple(RunStatus(name) for name in statuses) or tuple(RunStatus)
     moving = tuple(status for status in wanted if not status.terminal)
     found: list[Run] = []

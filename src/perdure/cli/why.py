@@ -58,9 +58,7 @@ class Explainer:
         if run.status is RunStatus.QUEUED and run.session is not None:
             active = await self._active(run.agent, run.session)
             if active is not None and active.id != run.id:
-                return Why(
-                    f"session {run.session} is busy with {active.id}", {"kind": "session", "run": active.id}
-                )
+                return Why(f"session {run.session} is busy with {active.id}", {"kind": "session", "run": active.id})
         if run.status is RunStatus.QUEUED:
             return Why("waits for a free place", {"kind": "place"})
         return Why(run.reason, _readable(run.wait))

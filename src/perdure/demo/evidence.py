@@ -86,20 +86,26 @@ def weigh(
 
 def in_words(evidence: Evidence) -> list[tuple[str, str]]:
     """The evidence as (what, figure), for the report and the screen."""
-    killed = ", ".join(f"worker {kill.pid} while {kill.scene}" for kill in evidence.kills)
     replayed = ", then ".join(f"{count:,}" for count in evidence.steps_replayed)
+    again = evidence.steps_repeated
     return [
         ("Run", evidence.run),
-        ("Crashes survived", f"{evidence.recoveries}{f'; kill -9 of {killed}' if killed else ''}"),
+        ("Crashes survived", f"{evidence.recoveries}{_killed(evidence)}"),
         ("Events in the journal", f"{evidence.events:,}, of {evidence.steps:,} steps"),
         ("Steps replayed", f"{replayed}: read from the journal, not run again" if replayed else "0"),
-        ("Steps in flight at a kill", f"{evidence.steps_repeated}, each run again"),
+        ("Steps run again", f"{again}, in flight when their worker died" if again else "0"),
         ("Steps recorded twice", f"{evidence.steps_recorded_twice}"),
         ("Lines in payments.csv", f"{evidence.transfers:,} over {evidence.paid_eur:,.2f} EUR"),
         ("Effects repeated", f"{evidence.effects_repeated}{_found(evidence.transfers_found)}"),
         ("Payments missing or extra", f"{evidence.effects_astray}: report and payments.csv {_agreement(evidence)}"),
         ("Rows that could not be read", f"{evidence.bad_rows:,}"),
     ]
+
+
+def _killed(evidence: Evidence) -> str:
+    if evidence.kills:
+        return "; kill -9 of " + ", ".join(f"worker {kill.pid} while {kill.scene}" for kill in evidence.kills)
+    return "" if evidence.recoveries else ": there was too little work for a kill in the middle"
 
 
 def _found(count: int) -> str:

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
+from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,17 @@ from perdure.errors import PerdureError
 
 #: how long a worker may take to stop in an orderly way
 STOP_SECONDS = 5.0
+
+
+class Fate(Enum):
+    """What may become of a worker."""
+
+    #: it stands still at its cue
+    AT_CUE = auto()
+    #: its run ended
+    ENDED = auto()
+    #: somebody else killed it
+    KILLED = auto()
 
 
 class WorkerProcess:
@@ -49,17 +61,18 @@ class WorkerProcess:
         """Its process id."""
         return self._process.pid
 
-    async def reach_cue(self) -> bool:
-        """True at the cue, False when the worker ended without one. Raises PerdureError when it ended badly."""
+    async def fate(self) -> Fate:
+        """What became of it, once that is known. Raises PerdureError when it gave up."""
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         if line.decode().strip() == REACHED:
-            return True
-        if await self._process.wait() != 0:
+            return Fate.AT_CUE
+        code = await self._process.wait()
+        if code > 0:
             self._log.seek(0)
-            said = self._log.read().decode(errors="replace").strip() or f"exit code {self._process.returncode}"
-            raise PerdureError(f"worker {self.pid} ended by itself: {said[-2000:]}")
-        return False
+            said = self._log.read().decode(errors="replace").strip() or f"exit code {code}"
+            raise PerdureError(f"worker {self.pid} gave up: {said[-2000:]}")
+        return Fate.ENDED if code == 0 else Fate.KILLED
 
     async def kill(self) -> int:
         """SIGKILL, which no process can see coming; when the process is gone, the signal that ended it."""

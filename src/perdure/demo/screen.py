@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Sequence
+from textwrap import indent
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -18,7 +19,7 @@ from perdure.demo.payments import Payment
 from perdure.demo.tables import BadRow
 
 INDENT = 2
-TABLE_WIDTH_MOST = 118
+WIDTH_MOST = 120
 #: without a terminal, a line is written each time so much more is done
 PLAIN_SHARE = 0.2
 #: bad rows that are shown; the report has all
@@ -30,7 +31,10 @@ class Screen:
 
     def __init__(self, *, to_stderr: bool = False) -> None:
         self._console = Console(stderr=to_stderr, highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = WIDTH_MOST
         self._bar: _Bar | None = None
+        self._asking = False
 
     @property
     def interactive(self) -> bool:
@@ -45,10 +49,12 @@ class Screen:
 
     def say(self, text: str, *, style: str = "") -> None:
         """One line of the story (rich markup); it appears above a bar that is under way."""
+        if self._asking:
+            self._console.print()  # below the question
         if self._console.is_terminal:
             self._console.print(Padding(text, (0, 0, 0, INDENT), expand=False), style=style)
         else:
-            self._console.print(" " * INDENT + text.replace("\n", "\n" + " " * INDENT), soft_wrap=True)
+            self._console.print(indent(text, " " * INDENT), soft_wrap=True)
 
     def copyable(self, text: str) -> None:
         """A line that is never broken, so that it can be copied."""
@@ -81,7 +87,7 @@ class Screen:
         """Figures with their names."""
         if not self._console.is_terminal:
             for name, figure in rows:
-                self._console.print(f"{' ' * INDENT}{name + ':':<28}{figure}", soft_wrap=True, markup=False)
+                self._console.print(f"{' ' * INDENT}{name + ':':<30}{figure}", soft_wrap=True, markup=False)
             return
         table = Table.grid(padding=(0, 3, 0, 0))
         table.add_column(style="dim", no_wrap=True)
@@ -99,12 +105,12 @@ class Screen:
 
     def payments(self, payments: Sequence[Payment]) -> None:
         """What consent is asked for, numbered from 1."""
-        width = min(self._console.width - INDENT, TABLE_WIDTH_MOST)
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim", width=width)
+        width = min(self._console.width, WIDTH_MOST) - INDENT
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", width=width)
         table.add_column("", justify="right", style="bold", no_wrap=True)
-        table.add_column("Invoice", overflow="fold")
+        table.add_column("Invoice", overflow="fold", max_width=width // 5)
         table.add_column("Supplier", overflow="ellipsis", no_wrap=True, max_width=width // 5)
-        table.add_column("Amount", justify="right", no_wrap=True)
+        table.add_column("Amount", justify="right", no_wrap=True, min_width=13)
         table.add_column("Why you are asked", overflow="fold", ratio=1)
         for number, payment in enumerate(payments, start=1):
             amount = f"{payment.amount:,.2f} {payment.currency}"
@@ -113,17 +119,23 @@ class Screen:
 
     async def choose(self, count: int) -> set[int] | None:
         """The numbers (from 1) that the person at the terminal approves; None when the terminal was closed."""
-        question = "Approve? [bold]y[/] all · [bold]n[/] none · or the numbers to approve, like [bold]1,3-5[/]: "
-        while True:
-            self._console.print(" " * INDENT + question, end="")
-            line = await _read_line()
-            if not line:
-                self._console.print()
-                return None
-            chosen = parse_choice(line, count)
-            if chosen is not None:
-                return chosen
+        while (line := await self._ask()) and (chosen := parse_choice(line, count)) is None:
             self.say(f"[yellow]Please type y, n, or numbers from 1 to {count}.[/]")
+        return chosen if line else None
+
+    async def _ask(self) -> str:
+        question = "Approve? [bold]y[/] all · [bold]n[/] none · or the numbers to approve, like [bold]1,3-5[/]: "
+        self._console.print(" " * INDENT + question, end="")
+        self._asking = True
+        try:
+            return await _read_line()
+        finally:
+            self._asking = False
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun, as one says it."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def parse_choice(text: str, count: int) -> set[int] | None:

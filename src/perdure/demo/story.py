@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from perdure.demo.evidence import Kill
 from perdure.demo.payments import Payment
-from perdure.demo.process import WorkerProcess
-from perdure.demo.screen import Screen
+from perdure.demo.process import Fate, WorkerProcess
+from perdure.demo.screen import Screen, counted
 from perdure.demo.stage import Cue, pause
 from perdure.errors import AlreadySettled, PerdureError
 from perdure.runtime import Runtime
@@ -49,30 +49,44 @@ class Story:
         self._store = store
         self._run = run
         self._yes = yes
+        self._batches: int | None = None
         self._past = 0
         self._completed = 0
         self._approvals = 0
         self._asked: set[str] = set()
+        self._working = asyncio.Event()
         self._worker: WorkerProcess | None = None
         self._worker_since = 0.0
 
     async def play(self, batches: int | None = None) -> None:
         """Until the run ends. Raises Left, and PerdureError when nobody can go on."""
-        journal = await self._runtime.journal(self._run)
-        self._past = journal[-1].seq
-        await _together(self._follow(), self._work(list(_cues(journal, batches))))
+        self._batches = batches
+        self._past = (await self._runtime.journal(self._run))[-1].seq
+        await _together(self._follow(), self._work())
 
     # Workers.
 
-    async def _work(self, cues: Sequence[Cue]) -> None:
-        for cue in (*cues, None):
+    async def _work(self) -> None:
+        fate = None
+        while fate is not Fate.ENDED:
+            cue = await self._next_cue()
             async with WorkerProcess(self._store, self._run, cue) as worker:
                 self._worker, self._worker_since = worker, time.monotonic()
-                if not self.kills:
+                if fate is not Fate.AT_CUE:
                     self._screen.say(f"[green]worker {worker.pid}[/] runs the agent")
-                if not await worker.reach_cue() or cue is None:
-                    return
-                await self._kill(worker, cue)
+                self._working.set()
+                fate = await worker.fate()
+                if fate is Fate.KILLED:
+                    self._screen.stall(stalled=True)
+                    self._screen.say(f"[bold red]worker {worker.pid} was killed[/], and not by this show")
+                elif cue is not None and fate is Fate.AT_CUE:
+                    await self._kill(worker, cue)
+
+    async def _next_cue(self) -> Cue | None:
+        """Where the next worker is to be killed: each scene has one kill."""
+        killed = {kill.scene for kill in self.kills}
+        journal = await self._runtime.journal(self._run)
+        return next((cue for cue in _cues(journal, self._batches) if cue.scene not in killed), None)
 
     async def _kill(self, worker: WorkerProcess, cue: Cue) -> None:
         signal = await worker.kill()
@@ -130,15 +144,15 @@ class Story:
         asks = await self._runtime.inbox(run=self._run)
         if not asks:
             return
+        await self._working.wait()  # of a run that was left while it asked, the journal is read before that
         payments = [_payment.validate_json(encode(decode(ask.detail)["args"]["payment"])) for ask in asks]
-        count = len(payments)
-        self._screen.title(f"{count} payment{'s need' if count > 1 else ' needs'} a person's consent")
+        self._screen.title(f"A person's consent is needed for {counted(len(asks), 'payment')}")
         self._screen.payments(payments)
         if self._yes or not self._screen.interactive:
             who = "perdure demo --yes" if self._yes else "perdure demo, without a terminal"
             self._screen.say(f"[yellow]{who}[/]: nobody is asked, all are approved")
             await pause(1.5)
-            await self._decide(asks, set(range(1, count + 1)), who)
+            await self._decide(asks, set(range(1, len(asks) + 1)), who)
             return
         self._screen.say("[dim]The agent waits. It would wait for days, through restarts, at no cost.[/]")
         chosen = await self._ask_person(asks, seq)
@@ -186,7 +200,7 @@ _MOMENTS = {
 
 
 def _cues(journal: Sequence[Event], batches: int | None) -> Iterator[Cue]:
-    """Where workers are still to be killed, counted from what is done already."""
+    """Where there is still a middle to be killed in, counted from what is done already."""
     progress = {event.data["stage"]: event.data for event in journal if event.type == "progress"}
     matched = progress.get("matching", {"done": 0, "of": batches or BATCHES_USUAL})
     half = matched["of"] // 2 - matched["done"]

@@ -25,54 +25,20 @@ import random
 import sys
 from asyncio import events as asyncio_events
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from perdure.errors import (
-    ApprovalRejected,
-    AskTimeout,
-    ChildFailed,
-    NonDeterminismError,
-    StepError,
-    StepTimeout,
-    UnknownOutcome,
-)
+from perdure.errors import AgentError, AskTimeout, NonDeterminismError, NotInAgent, NotJsonError, UnknownOutcome
 from perdure.journal.commands import Command, Patch, Receive, Timer, Withdraw
+from perdure.journal.ending import Evicted, Outcome, child_error, outcome_of, step_error
 from perdure.journal.loop import RunLoop, RunTimer
+from perdure.journal.recording import NOTHING, Recording, opens
 from perdure.values.events import Event
-from perdure.values.json import encode
+from perdure.values.json import decode, encode
 
-
-class ContinueAs(BaseException):  # noqa: N818 - not an error: it ends a run on purpose
-    """Ends the run; its work goes on in a new one with `arguments`. A BaseException so that no except catches it."""
-
-    def __init__(self, input_json: str) -> None:
-        super().__init__("the run continues in a new one")
-        self.input_json = input_json
-
-
-class Evicted(BaseException):  # noqa: N818 - not an error: the run left memory
-    """Clean-up code of a run that left memory tried to go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the agent's function ended. Exactly one field is set; `value` is plain data as JSON text."""
-
-    value: str | None = None
-    error: BaseException | None = None
-    cancelled: bool = False
-    continue_as: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What the journal says about a step."""
-
-    kind: str
-    name: str
-    at: str
+#: The last moment a timer or a deadline can have: the end of the year 9999, where datetimes end.
+LATEST_US = 253_402_300_799_000_000
 
 
 def current_brain() -> Brain | None:
@@ -82,7 +48,7 @@ def current_brain() -> Brain | None:
 
 
 class _BrainLoop(RunLoop):
-    brain: Brain
+    brain: Brain | None
 
 
 class Brain:
@@ -94,17 +60,16 @@ class Brain:
         self.outcome: Outcome | None = None
         self.divergence: NonDeterminismError | None = None
         #: the session's state as the agent sees it: key -> value
-        self.state: dict[str, Any] = {}
+        self.state: Mapping[str, Any] = {}
         #: commands the journal does not settle yet, by step
         self.pending: dict[int, Command] = {}
         #: set while somebody has asked to cancel and the code has not ended
         self.cancelling = False
         self.steps = 0
-        self.patches: set[str] = set()
-        self.replaying = False
         self._program = program
         self._commands: list[Command] = []
-        self._recorded: dict[int, Recorded] = {}
+        self._recorded = NOTHING
+        self._patches: dict[str, bool] = {}
         self._messages: dict[str, deque[Any]] = {}
         self._receivers: dict[str, deque[Receive]] = {}
         self._journaled_state: dict[str, str] = {}
@@ -121,46 +86,37 @@ class Brain:
     def replay(self, history: Iterable[Event]) -> None:
         """Bring a fresh brain to where the journal ends. Afterwards `take_commands` gives what is new."""
         events = list(history)
-        self._recorded = _index_steps(events)
-        self.patches = {event.data["name"] for event in events if event.type == "run.patched"}
-        self.replaying = True
-        last = len(events) - 1
-        for index, event in enumerate(events):
-            if index == last:
-                self.replaying = False
-            if event.type == "state.changed":
-                self._note_state(event)
-            elif event.type in INPUTS:
-                self.deliver(event)
-            if self.divergence is not None:
-                return
-        self.replaying = False
+        self._recorded = Recording(events)
+        self._run(partial(self._take_all, events))
         self._check_all_recorded_were_issued()
+        self._recorded = NOTHING  # what is issued from now on is new
 
     def deliver(self, event: Event) -> None:
-        """Tell the run what happened (one of INPUTS, committed) and let its code go on until it waits again."""
-        if self._loop.stopped:
-            return
-        if event.time_us > self._loop.now_us:
-            self._loop.now_us = event.time_us
-        _HANDLERS[event.type](self, event)
-        self._loop.run_ready()
-        if self._main is not None and self._main.done() and self.outcome is None:
-            self._finish(self._main)
+        """Tell the run what happened (one of INPUTS, committed) and let its code go on until it waits again.
+
+        Raises nothing that agent code raises: that is the run's outcome.
+        """
+        if not self._loop.stopped:
+            self._run(partial(self._take, event))
 
     def take_commands(self) -> list[Command]:
-        """The new commands since the last call, in order."""
+        """The new commands since the last call, in order. None of a run that has diverged."""
         commands, self._commands = self._commands, []
-        return commands
+        return commands if self.divergence is None else []
 
     def take_state_changes(self) -> dict[str, str | None]:
         """What the code changed in its state since the last call: key -> JSON text, or None for removed.
 
-        Compares by value, because agents mutate what they once took out of the state.
+        Compares by value, because agents mutate what they once took out of the state. State that JSON cannot hold
+        ends the run with that error.
         """
-        if not self._state_touched:
+        if not self._state_touched or self.divergence is not None:
             return {}
-        current = {key: encode(value) for key, value in self.state.items()}
+        try:
+            current = self._encoded_state()
+        except NotJsonError as error:
+            self._end(Outcome(error=error))
+            return {}
         changes: dict[str, str | None] = {
             key: text for key, text in current.items() if self._journaled_state.get(key) != text
         }
@@ -181,6 +137,7 @@ class Brain:
         """Leave memory. The journal can rebuild the brain at any time."""
         self._evicted = True
         self._loop.discard()
+        self._loop.brain = None  # no cycle: memory is free at once, not when the garbage collector comes round
 
     # The agent's side: used by Context and tools while the code runs.
 
@@ -189,15 +146,21 @@ class Brain:
         """The run's own time, microseconds since the epoch."""
         return self._loop.now_us
 
+    def deadline(self, timeout: float | None) -> int | None:
+        """The moment `timeout` seconds from now, as `now_us`; None for never."""
+        return None if timeout is None else round(min(self.now_us + timeout * 1e6, LATEST_US))
+
     @property
     def random(self) -> random.Random:
         """Dice that fall the same in every replay."""
+        self._check_inside()
         if self._random is None:
             self._random = random.Random(self._seed)  # noqa: S311 - reproducible on purpose; not for secrets
         return self._random
 
-    def touch_state(self) -> dict[str, Any]:
+    def touch_state(self) -> Mapping[str, Any]:
         """The state, about to be read or written."""
+        self._check_inside()
         self._state_touched = True
         return self.state
 
@@ -205,30 +168,30 @@ class Brain:
         """Number a command, match it with the journal, and hand it to the kernel if it is new."""
         if self._evicted:
             raise Evicted
+        self._check_inside()
         self.steps += 1
         command.step = self.steps
-        recorded = self._recorded.get(self.steps)
-        if recorded is not None:
-            if recorded.kind != command.kind or recorded.name != command.name:
-                self._diverge(command, recorded)
+        event = self._recorded.openings.get(self.steps)
+        if event is not None:
+            if not opens(event, command):
+                self._diverge(command)
             command.recorded = True
         self._commands.append(command)
         return command
 
     async def result(self, command: Command) -> Any:
         """Wait for what an issued command brings."""
-        command.future = self._loop.create_future()
+        command.future = asyncio.Future(loop=self._loop)
         self.pending[command.step] = command
         try:
             return await command.future
         except asyncio.CancelledError:
-            if self.pending.pop(command.step, None) is not None and not self._evicted:
-                self._commands.append(Withdraw(command))
+            self._withdraw(command.step)
             raise
 
     def spawned(self, command: Command) -> Command:
         """Expect the end of a child that was just issued, whether or not anybody awaits it yet."""
-        command.future = self._loop.create_future()
+        command.future = asyncio.Future(loop=self._loop)
         self.pending[command.step] = command
         return command
 
@@ -254,41 +217,63 @@ class Brain:
                 queue.remove(command)
 
     def patched(self, name: str, at: str) -> bool:
-        """True where new code may run: live, or where the journal remembers that it did."""
-        if name in self.patches:
-            return True
-        if self.replaying:
-            return False
-        self.patches.add(name)
-        self._commands.append(Patch(name, at))
-        return True
+        """True where new code may run: where the journal holds nothing ahead, or remembers that it ran.
 
-    # Events.
+        The first answer for a name stays, so that one run does not mix old and new.
+        """
+        answer = self._patches.get(name)
+        if answer is None:
+            known = name in self._recorded.patches
+            answer = self._patches[name] = known or self.steps >= self._recorded.last_step
+            if answer:
+                patch = Patch(name, at)
+                patch.recorded = known
+                self._commands.append(patch)
+        return answer
+
+    # Events. `Event.data` is shared with whoever else reads the event; what agent code gets is decoded for it alone.
+
+    def _take_all(self, events: list[Event]) -> None:
+        for event in events:
+            if event.type == "state.changed":
+                self._note_state(event)
+            elif event.type in INPUTS and not self._loop.stopped:
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if event.time_us > self._loop.now_us:
+            self._loop.now_us = event.time_us
+        _HANDLERS[event.type](self, event)
+        try:
+            self._loop.run_ready()
+        except AgentError as error:
+            self._end(Outcome(error=error))
+        if self._main is not None and self._main.done() and self.outcome is None and self.divergence is None:
+            self._end(outcome_of(self._main, cancelling=self.cancelling))
 
     def _on_queued(self, event: Event) -> None:
-        self.input = event.data["input"]
+        self.input = decode(event.raw)["input"]
 
     def _on_forked(self, event: Event) -> None:
-        data = event.data
+        data = decode(event.raw)
         self._seed = data.get("seed", self._seed)
         if "input" in data:
             self.input = data["input"]
 
     def _on_started(self, event: Event) -> None:
-        state = event.data.get("state", {})
-        self._journaled_state = {key: encode(value) for key, value in state.items()}
-        self.state = state
+        self.state = decode(event.raw).get("state", {})
+        self._journaled_state = {key: encode(value) for key, value in self.state.items()}
         context = contextvars.Context()
         self._main = context.run(self._loop.create_task, self._program(self), context=context)
 
     def _on_completed(self, event: Event) -> None:
         command = self.pending.pop(event.step or 0, None)
         if command is not None:
-            self._resolve(command, event.data.get("result"))
+            self._resolve(command, decode(event.raw).get("result"))
 
     def _on_failed(self, event: Event) -> None:
         if "retry_at" not in event.data:
-            self._reject(event, lambda error: _step_error(error, event.step))
+            self._reject(event, lambda error: step_error(error, event.step))
 
     def _on_resolved(self, event: Event) -> None:
         outcome = event.data["outcome"]
@@ -301,7 +286,7 @@ class Brain:
     def _on_answered(self, event: Event) -> None:
         command = self.pending.pop(event.step or 0, None)
         if command is not None:
-            self._resolve(command, event.data)
+            self._resolve(command, decode(event.raw))
 
     def _on_expired(self, event: Event) -> None:
         self._reject(event, lambda _: AskTimeout("nobody answered in time", type="AskTimeout", step=event.step))
@@ -311,7 +296,7 @@ class Brain:
         if data["status"] == "succeeded":
             self._on_completed(event)
         else:
-            self._reject(event, lambda error: _child_error(data["run"], error, event.step))
+            self._reject(event, lambda error: child_error(data["run"], error, event.step))
 
     def _on_timer_fired(self, event: Event) -> None:
         command = self.pending.pop(event.step or 0, None)
@@ -319,7 +304,8 @@ class Brain:
             self._loop.fire(command.handle)
 
     def _on_message(self, event: Event) -> None:
-        topic, value = event.data["topic"], event.data["value"]
+        data = decode(event.raw)
+        topic, value = data["topic"], data["value"]
         receivers = self._receivers.get(topic)
         while receivers:
             command = receivers.popleft()
@@ -350,11 +336,10 @@ class Brain:
         try:
             future.set_result(command.decode(value))
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises: the journal no longer fits the code
-            self.divergence = NonDeterminismError(
-                f"run {self.run}: the recorded result of step {command.step} ({command.kind} {command.name}) "
-                f"does not fit the types in the code any more: {error}.\n{_WAYS_OUT.format(run=self.run)}"
+            self._park(
+                f"the recorded result of step {command.step} ({command.kind} {command.name}) does not fit the types "
+                f"in the code any more: {error}"
             )
-            self._loop.stopped = True
 
     def _reject(self, event: Event, make: Callable[[dict[str, Any]], Exception]) -> None:
         command = self.pending.pop(event.step or 0, None)
@@ -362,38 +347,69 @@ class Brain:
             command.future.set_exception(make(event.data.get("error") or {}))
             command.future.exception()  # a child nobody awaits is not worth asyncio's "never retrieved"
 
-    def _finish(self, main: asyncio.Task[str]) -> None:
-        self.outcome = _outcome_of(main, self.cancelling)
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            self._loop.run(work)
+        except BaseException:  # Ctrl-C in the middle of agent code: what it left undone is not what it did
+            self.evict()
+            raise
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        if self._state_touched:
+            # Clean-up code of tasks that are left over has no say in the state any more.
+            try:
+                self.state = {key: decode(text) for key, text in self._encoded_state().items()}
+            except NotJsonError as error:
+                self.outcome, self._state_touched = Outcome(error=error), False
         self.evict()
 
+    def _encoded_state(self) -> dict[str, str]:
+        wrong = next((key for key in self.state if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise NotJsonError(f"ctx.state[{wrong!r}]: keys of the state are strings")
+        return {key: encode(value) for key, value in self.state.items()}
+
+    def _check_inside(self) -> None:
+        if asyncio_events._get_running_loop() is not self._loop:
+            raise NotInAgent(
+                f"the context of run {self.run} was used outside of its agent's own code, such as in a step; "
+                "a step takes its arguments and returns its result"
+            )
+
     def _timer_started(self, handle: RunTimer) -> None:
-        command = Timer(position_outside_asyncio(), round(handle.when() * 1e6), handle)
+        command = Timer(position_outside_asyncio(), round(min(handle.when() * 1e6, LATEST_US)), handle)
         handle.step = self.issue(command).step
         self.pending[command.step] = command
 
     def _timer_cancelled(self, handle: RunTimer) -> None:
-        command = self.pending.pop(handle.step, None)
-        if command is not None and not self._evicted:
-            self._commands.append(Withdraw(command))
+        self._withdraw(handle.step)
 
-    def _diverge(self, command: Command, recorded: Recorded) -> None:
-        if self.divergence is None:
-            self.divergence = NonDeterminismError(
-                f"run {self.run}: step {command.step} was recorded as {recorded.kind} {recorded.name!r} "
-                f"({recorded.at or 'place unknown'}), but the code now asks for {command.kind} {command.name!r} "
-                f"({command.at or 'place unknown'}).\n{_WAYS_OUT.format(run=self.run)}"
-            )
-        self._loop.stopped = True
+    def _withdraw(self, step: int) -> None:
+        command = self.pending.pop(step, None)
+        if command is not None and not self._evicted:
+            withdrawal = Withdraw(command)
+            withdrawal.recorded = step in self._recorded.withdrawn
+            self._commands.append(withdrawal)
+
+    def _diverge(self, command: Command) -> None:
+        recorded = self._recorded.recorded_as(command.step)
+        self._park(
+            f"step {command.step} was recorded as {recorded}, but the code now asks for {command.kind} "
+            f"{command.name!r} ({command.at or 'place unknown'})"
+        )
 
     def _check_all_recorded_were_issued(self) -> None:
-        missing = next((step for step in self._recorded if step > self.steps), None)
-        if missing is not None and self.divergence is None:
-            recorded = self._recorded[missing]
-            self.divergence = NonDeterminismError(
-                f"run {self.run}: step {missing} was recorded as {recorded.kind} {recorded.name!r} "
-                f"({recorded.at or 'place unknown'}), but the code no longer asks for it.\n"
-                f"{_WAYS_OUT.format(run=self.run)}"
-            )
+        missing = self._recorded.first_after(self.steps)
+        if missing is not None:
+            recorded = self._recorded.recorded_as(missing)
+            self._park(f"step {missing} was recorded as {recorded}, but the code no longer asks for it")
+
+    def _park(self, why: str) -> None:
+        if self.divergence is None:
+            self.divergence = NonDeterminismError(f"run {self.run}: {why}.\n{_WAYS_OUT.format(run=self.run)}")
+        self.outcome = None
+        self._loop.stopped = True
 
 
 _WAYS_OUT = (
@@ -401,14 +417,6 @@ _WAYS_OUT = (
     '`if ctx.patched("name")`, then `perdure retry {run}`; (2) `perdure fork {run} --at STEP` to go on from an '
     "earlier step with the new code; (3) `perdure cancel {run}`."
 )
-
-_OPENING = frozenset(
-    {"step.started", "child.spawned", "timer.started", "ask.opened", "approval.requested", "message.awaited",
-     "message.sent"}
-)  # fmt: skip
-
-# Events the agent itself appends; told apart from a step's own by having no attempt.
-_EMITTED = frozenset({"progress", "artifact"})
 
 _HANDLERS: dict[str, Callable[[Brain, Event], None]] = {
     "run.queued": Brain._on_queued,
@@ -430,45 +438,6 @@ _HANDLERS: dict[str, Callable[[Brain, Event], None]] = {
 
 #: The event types that a brain learns from; everything else in a journal is its own doing or for people.
 INPUTS = frozenset(_HANDLERS)
-
-
-def _index_steps(events: Iterable[Event]) -> dict[int, Recorded]:
-    recorded = {}
-    for event in events:
-        if event.step is None:
-            continue
-        if event.type in _OPENING:
-            data = event.data
-            recorded[event.step] = Recorded(data["kind"], data["name"], data.get("at", ""))
-        elif event.attempt is None and (event.type in _EMITTED or event.type.startswith("custom.")):
-            recorded[event.step] = Recorded("emit", event.type, "")
-    return recorded
-
-
-def _outcome_of(main: asyncio.Task[str], cancelling: bool) -> Outcome:
-    if main.cancelled():
-        if cancelling:
-            return Outcome(cancelled=True)
-        return Outcome(error=asyncio.CancelledError("the agent cancelled itself"))
-    error = main.exception()
-    if error is None:
-        return Outcome(value=main.result())
-    if isinstance(error, ContinueAs):
-        return Outcome(continue_as=error.input_json)
-    return Outcome(error=error)
-
-
-def _step_error(error: dict[str, Any], step: int | None) -> StepError:
-    kinds: dict[str, type[StepError]] = {
-        "StepTimeout": StepTimeout, "ApprovalRejected": ApprovalRejected, "UnknownOutcome": UnknownOutcome,
-    }  # fmt: skip
-    kind = error.get("type", "StepError")
-    return kinds.get(kind, StepError)(error.get("message", ""), type=kind, step=step)
-
-
-def _child_error(run: str, error: dict[str, Any], step: int | None) -> ChildFailed:
-    kind, message = error.get("type", "RunCancelled"), error.get("message", "the child was cancelled")
-    return ChildFailed(f"{run}: {kind}: {message}", type=kind, run=run, step=step)
 
 
 def position_outside_asyncio() -> str:

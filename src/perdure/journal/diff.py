@@ -84,9 +84,7 @@ def _alone(left: Sequence[StepRecord], right: Sequence[StepRecord]) -> list[Diff
 
 
 def _differing(left: StepRecord, right: StepRecord) -> tuple[str, ...]:
-    return tuple(
-        name for name in ("args", "result", "error", "status") if getattr(left, name) != getattr(right, name)
-    )
+    return tuple(name for name in ("args", "result", "error", "status") if getattr(left, name) != getattr(right, name))
 
 
 def _key(step: StepRecord) -> tuple[str, str]:

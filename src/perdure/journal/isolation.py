@@ -17,29 +17,45 @@ _FORBIDDEN = {
     "open": "opens a file",
     "socket.__new__": "opens a socket",
     "socket.connect": "connects a socket",
+    "socket.bind": "binds a socket",
+    "socket.sendto": "sends on a socket",
+    "socket.sendmsg": "sends on a socket",
     "socket.getaddrinfo": "looks up a host",
+    "socket.gethostbyname": "looks up a host",
     "subprocess.Popen": "starts a process",
     "os.system": "starts a process",
     "os.exec": "starts a process",
     "os.fork": "forks the process",
+    "os.forkpty": "forks the process",
+    "os.spawn": "starts a process",
     "os.posix_spawn": "starts a process",
+    "os.kill": "signals a process",
     "os.remove": "removes a file",
     "os.rename": "renames a file",
+    "os.link": "makes a link",
+    "os.symlink": "makes a link",
+    "os.truncate": "truncates a file",
     "os.mkdir": "makes a directory",
+    "os.rmdir": "removes a directory",
+    "os.chdir": "changes the directory",
     "os.listdir": "lists a directory",
     "os.scandir": "lists a directory",
-    "_thread.start_new_thread": "starts a thread",
-    "time.sleep": "blocks the thread",
+    "_thread.start_new_thread": "starts a thread",  # reported from 3.12 on
+    "_thread.start_joinable_thread": "starts a thread",  # 3.13
+    "time.sleep": "blocks the thread",  # reported from 3.13 on
     "sqlite3.connect": "opens a database",
 }
 
+_READING = frozenset({"open", "os.listdir", "os.scandir"})
+
 # The interpreter reads files on its own account: imports, tracebacks, log handlers that rotate.
 _INTERPRETER = frozenset({
-    "importlib._bootstrap", "importlib._bootstrap_external", "zipimport", "linecache", "tokenize",
+    "importlib._bootstrap", "importlib._bootstrap_external", "importlib.metadata", "zipimport", "linecache", "tokenize",
     "traceback", "warnings", "logging", "logging.handlers", "zoneinfo", "zoneinfo._common", "inspect",
 })  # fmt: skip
 
-_brain_thread: int | None = None
+#: Threads on which agent code runs right now; each host loop has a thread of its own.
+_threads: set[int] = set()
 _installed = False
 
 
@@ -51,25 +67,26 @@ def install() -> None:
         _installed = True
 
 
-def enter() -> int | None:
+def enter() -> int:
     """Agent code begins to run on this thread; returns what `leave` needs."""
-    global _brain_thread  # noqa: PLW0603 - read by a hook that takes no argument of ours
-    before = _brain_thread
-    _brain_thread = threading.get_ident()
-    return before
+    thread = threading.get_ident()
+    _threads.add(thread)
+    return thread
 
 
-def leave(before: int | None) -> None:
+def leave(thread: int) -> None:
     """Agent code stopped running."""
-    global _brain_thread  # noqa: PLW0603 - as above
-    _brain_thread = before
+    _threads.discard(thread)
 
 
 def _audit(event: str, args: tuple[object, ...]) -> None:
-    if _brain_thread is None or event not in _FORBIDDEN or threading.get_ident() != _brain_thread:
+    if not _threads or event not in _FORBIDDEN or threading.get_ident() not in _threads:
         return
-    if event in {"open", "os.listdir", "os.scandir"} and _on_behalf_of_interpreter(sys._getframe(1)):
-        return
+    if event in _READING:
+        if args and isinstance(args[0], int):
+            return  # a file that is open already, such as a pipe of the process that Popen is about to report
+        if _on_behalf_of_interpreter(sys._getframe(1)):
+            return
     subject = f" ({args[0]!r})" if args and isinstance(args[0], str | bytes) else ""
     raise BrainIOError(f"agent code {_FORBIDDEN[event]}{subject}; {REMEDY}")
 
@@ -81,7 +98,8 @@ REMEDY = (
 
 
 def _on_behalf_of_interpreter(frame: FrameType | None) -> bool:
-    while frame is not None:
+    # What is below the run's loop is the host, and the host may well be in the middle of an import.
+    while frame is not None and frame.f_globals.get("__name__") != "perdure.journal.loop":
         if frame.f_globals.get("__name__") in _INTERPRETER:
             return True
         frame = frame.f_back

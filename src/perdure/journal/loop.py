@@ -3,11 +3,11 @@
 asyncio.Task, Future, gather, TaskGroup, timeout, Queue and the rest ask surprisingly little of their loop:
 `call_soon`, `call_at`, `time`, `create_future`, `create_task` and an exception handler. This loop answers
 those from a queue and a virtual clock and refuses everything that would reach outside. It never blocks and
-never looks at a real clock: `run_ready` runs what is ready and returns.
+never looks at a real clock: `run` does what is to be done, runs what is ready, and returns.
 
 Nesting. The host's asyncio loop is running (somewhere up the stack) while this one runs; asyncio keeps "the
-running loop" per thread, so `run_ready` swaps itself in and the host back out. The C task code keeps the
-current task per loop, so the two do not meet.
+running loop" per thread, so `run` swaps itself in and the host back out. Up to CPython 3.13 the current task is
+kept per loop, so the two do not meet; from 3.14 on it is kept per thread and swapped as well.
 
 Timers are given to the owner (`on_timer`), which makes them durable; a timer that fires comes back through
 `fire`. Async-generator hooks are swapped too: the host's would finalise our generators on the host's loop.
@@ -24,11 +24,34 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
-from perdure.errors import BrainIOError
+from perdure.errors import AgentError, BrainIOError
 from perdure.journal import isolation
+from perdure.journal.order import RunFuture, RunTask, first_birth, refuse_unordered
 
 T = TypeVar("T")
 log = logging.getLogger("perdure.agent")
+
+#: Callbacks that one event may set off. Polling with `sleep(0)` would otherwise hang the whole node for ever.
+CALLBACKS_MOST = 1_000_000
+#: How often the clean-up code of a discarded task may stop and wait before it is left to the garbage collector.
+_CLOSINGS_MOST = 100
+
+
+class _Handle(asyncio.Handle):
+    """A callback of a run. Made for every wake-up, so it does without asyncio's questions about debug mode."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], loop: RunLoop, context: contextvars.Context | None
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
 
 
 class RunTimer(asyncio.TimerHandle):
@@ -48,31 +71,47 @@ class RunLoop(asyncio.AbstractEventLoop):
     ) -> None:
         self.now_us = 0
         self.stopped = False
+        self.births = first_birth()
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_timer = on_timer
         self._on_timer_cancelled = on_timer_cancelled
         self._running = False
 
-    def run_ready(self) -> None:
-        """Run callbacks until none is ready or `stopped` is set."""
-        ready = self._ready
+    def run(self, work: Callable[[], None]) -> None:
+        """Do `work` as the running loop of this thread. Work that makes something ready calls `run_ready`."""
         host = asyncio_events._get_running_loop()
+        host_task = _leave_task(host)
         hooks = sys.get_asyncgen_hooks()
-        thread = isolation.enter()
+        entered = isolation.enter()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize_generator)
         asyncio_events._set_running_loop(self)
         self._running = True
         try:
-            while ready and not self.stopped:
-                handle = ready.popleft()
-                if not handle._cancelled:  # type: ignore[attr-defined]
-                    handle._run()
+            work()
         finally:
             self._running = False
             asyncio_events._set_running_loop(host)
             sys.set_asyncgen_hooks(*hooks)
-            isolation.leave(thread)
+            isolation.leave(entered)
+            _enter_task(host, host_task)
+
+    def run_ready(self) -> None:
+        """Run callbacks until none is ready or `stopped` is set. Raises AgentError when that never ends."""
+        ready = self._ready
+        for _ in range(CALLBACKS_MOST):
+            if not ready or self.stopped:
+                return
+            handle = ready.popleft()
+            if not handle._cancelled:  # type: ignore[attr-defined]
+                try:
+                    handle._run()
+                except SystemExit:
+                    continue  # its task holds it: `sys.exit()` ends a run, not the worker
+        raise AgentError(
+            f"agent code went round {CALLBACKS_MOST:,} times without waiting for anything that can happen; while it "
+            "runs nothing does. Do not poll with sleep(0): await an asyncio.Event, a message or a step"
+        )
 
     def fire(self, handle: RunTimer) -> None:
         """Make a due timer's callback ready."""
@@ -80,35 +119,41 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._ready.append(handle)
 
     def discard(self) -> None:
-        """Forget every task without running the loop again: the run is evicted or over.
+        """Forget every task: the run is evicted or over.
 
-        Coroutines are closed, so `finally` blocks run; the first command they issue ends them.
+        Coroutines are closed, so `finally` blocks run, still as agent code: no tool may act there.
         """
+        if self._running:
+            self._discard()
+        else:
+            self.run(self._discard)
+
+    def _discard(self) -> None:
         self.stopped = True
         self._ready.clear()
         tasks = [task for task in self._tasks if not task.done()]
         self._tasks.clear()
         for task in tasks:
-            coroutine = task.get_coro()
-            try:
-                if coroutine is not None:
-                    coroutine.close()
-            except BaseException:  # noqa: BLE001 - whatever clean-up code of a discarded run raises concerns nobody
-                log.debug("clean-up code of an evicted run raised", exc_info=True)
+            _close(task)
+        self._ready.clear()
+        self._on_timer = self._on_timer_cancelled = _forget
 
     # What asyncio asks of its loop.
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+        handle = _Handle(callback, args, self, context)
+        if self._running:
+            self._ready.append(handle)
+        elif not self.stopped:
+            raise BrainIOError(f"an event, queue or future of a run was touched from outside of it; {isolation.REMEDY}")
         return handle
 
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        if not self._running:
+        if asyncio_events._get_running_loop() is not self:
             raise BrainIOError(f"a thread or another loop called into a run; {isolation.REMEDY}")
         return self.call_soon(callback, *args, context=context)
 
@@ -136,22 +181,24 @@ class RunLoop(asyncio.AbstractEventLoop):
         return self.now_us / 1e6
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return RunFuture(loop=self)
 
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None,
         context: contextvars.Context | None = None, **options: Any,
     ) -> asyncio.Task[T]:  # fmt: skip
-        # Naming a task after its number of birth would leak a process-wide counter into the run.
+        refuse_unordered(sys._getframe(1))
         options.pop("eager_start", None)
-        task = asyncio.Task(coro, loop=self, name=name or "task", context=context, **options)
+        # Naming a task after its number of birth would leak a process-wide counter into the run.
+        task = RunTask(coro, loop=self, name=name or "task", context=context, **options)
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # an evicted run's tasks are no accident
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        log.error("%s", context.get("message", "unhandled error in agent code"), exc_info=context.get("exception"))
+        if not self.stopped:  # afterwards it would be told once more with every replay
+            log.error("%s", context.get("message", "unhandled error in agent code"), exc_info=context.get("exception"))
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         self.call_exception_handler(context)
@@ -187,8 +234,41 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Nothing to do: a run has no threads."""
 
     def _finalize_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
-        if self._running:
+        if self._running and not self.stopped:
             self.create_task(generator.aclose())
+
+
+def _forget(_: RunTimer) -> None:
+    """What becomes of timers after the end."""
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    coroutine = task.get_coro()
+    for _ in range(_CLOSINGS_MOST if coroutine is not None else 0):
+        try:
+            coroutine.close()
+        except BaseException:  # whatever clean-up code of a discarded run raises concerns nobody
+            log.debug("clean-up code of an evicted run raised", exc_info=True)
+        else:
+            return
+
+
+if sys.version_info >= (3, 14):
+
+    def _leave_task(loop: asyncio.AbstractEventLoop | None) -> asyncio.Task[Any] | None:
+        return None if loop is None else asyncio.tasks._swap_current_task(loop, None)
+
+    def _enter_task(loop: asyncio.AbstractEventLoop | None, task: asyncio.Task[Any] | None) -> None:
+        if loop is not None:
+            asyncio.tasks._swap_current_task(loop, task)
+
+else:
+
+    def _leave_task(loop: asyncio.AbstractEventLoop | None) -> None:
+        """The loop keeps it."""
+
+    def _enter_task(loop: asyncio.AbstractEventLoop | None, task: None) -> None:
+        """The loop kept it."""
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:

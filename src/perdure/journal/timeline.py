@@ -67,9 +67,7 @@ _EMITTED = frozenset({"progress", "artifact"})
 
 def _instant(event: Event, kind: str, name: str, args: Any) -> StepRecord:
     at = event.data.get("at") if kind == "send" else None
-    return StepRecord(
-        event.step or 0, kind, name, at, "done", event.time_us, ended=event.time_us, args=args
-    )
+    return StepRecord(event.step or 0, kind, name, at, "done", event.time_us, ended=event.time_us, args=args)
 
 
 def _open(steps: dict[int, StepRecord], event: Event) -> None:

@@ -7,27 +7,31 @@ The cycle, for every run, for ever:
 The brain learns only from committed events, in journal order. What the run waits for, and so its status,
 is worked out when a draft is taken for writing, not kept up to date in between. An input in a draft will move the
 brain once it is committed; until then the run counts as running, so that a crash right after finds it.
+
+An activation is dormant when its code is not loaded: the run is paused or parked, or it has no place to move in.
+A dormant run can only be written to. To move, it is loaded afresh.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from perdure.errors import Fenced
 from perdure.journal.brain import INPUTS, Brain
-from perdure.journal.commands import Call, Command, Emit, OpenAsk, Patch, Receive, Send, Spawn, Timer, Withdraw
+from perdure.journal.commands import Call, Command, OpenAsk, Spawn, Timer
 from perdure.kernel.draft import Draft, Entry
-from perdure.kernel.history import read_history
+from perdure.kernel.ending import END_STATUS, end_run, finish_run
+from perdure.kernel.history import History, read_history
+from perdure.kernel.requests import carry_out
 from perdure.kernel.step import Stop, describe
 from perdure.kernel.steps import Steps
-from perdure.kernel.waiting import Wait, describe_wait
+from perdure.kernel.waiting import Wait, describe_pause, describe_quarantine, describe_wait
 from perdure.kernel.writer import Writer
-from perdure.store.contract import Ask, AskClose, Fence, RunUpdate, Signal
-from perdure.values.clock import iso
+from perdure.store.contract import AskClose, Fence, RunUpdate, Signal
 from perdure.values.events import Event, event_data
-from perdure.values.ids import ask_id, continued_run_id
+from perdure.values.ids import ask_id
 from perdure.values.json import encode
 from perdure.values.runs import Run, RunStatus
 
@@ -46,57 +50,77 @@ class Activation:
         self.steps = Steps(self)
         #: as the store has it
         self.status = run.status
-        #: its code has been started
-        self.begun = False
+        #: its code is not loaded
+        self.dormant = False
+        #: what its journal says, while it is dormant
+        self.history = History()
         self.paused = False
-        self.quarantined = False
-        self._wake_at = run.wake_at
-        self._wait_kind: str | None = (run.wait or {}).get("kind")
+        #: why it is parked (data of the event), or None
+        self.quarantine: dict[str, Any] | None = None
+        #: its last event is in a draft
+        self.over = False
+        #: raw data of the wish to cancel, or None
+        self.cancelling: str | None = None
         self.strikes = run.strikes
-        self.attempt = run.attempt
+        #: inputs that are journaled and that the brain has not learned of
+        self.withheld: list[Event] = []
+        self._begun = False
+        self._wake_at = run.wake_at
+        self._wait = run.wait
         self._row_dirty = False
         self._dues: list[tuple[int, int]] = []
-        self._withheld: list[Event] = []
         self._taken: set[int] = set()
-        self._over = False
 
     # Coming to life.
 
-    def begin(self, state: dict[str, Any]) -> None:
-        """Start a run that was only recorded until now."""
-        self.begun = True
-        self.writer.append("run.started", None, None, encode({"state": state} if state else {}))
-        self.writer.write_now()
+    def load(
+        self, events: Sequence[Event], *, state: dict[str, Any] | None = None, crashed: bool = False, rests: bool = False
+    ) -> None:
+        """Rebuild the run from its journal and pick up what was under way; begin it if it never was.
 
-    def load(self, events: Sequence[Event], *, crashed: bool = False) -> None:
-        """Rebuild the run from its journal and pick up what was under way.
-
-        `crashed` says that its last owner died while it was moving: that is recorded, and counted.
+        `crashed`: its last owner died while it was moving; that is recorded. `rests`: it has no place to move in.
+        `state`: what its session holds, for a run that begins.
         """
         self.writer.seq, self.writer.time_us = events[-1].seq, events[-1].time_us
         history = read_history(events)
-        self.steps.adopt(history.steps, history.grants)
-        self.begun = history.begun
-        self.paused, self.quarantined = history.paused, history.quarantined
+        self._begun, self.cancelling = history.begun, history.cancelling
+        self.paused, self.quarantine = history.paused, history.quarantine
         if crashed:
             self._record_crash()
-        if self.quarantined:
+        self.dormant = rests or self.parked
+        if self.dormant:
+            self.history = history
+            self.write_if_changed()
             return
+        self.steps.adopt(history.steps, history.grants)
         self.brain.replay(events)
+        if not self._begun:
+            self._begun = True
+            self.writer.append("run.started", None, None, encode({"state": state} if state else {}))
+            self.writer.write_now()
         self._absorb()
-        for command in list(self.brain.pending.values()):
-            if command.recorded:
-                self._pick_up(command)
+        if not self.over and self.quarantine is None:
+            for command in list(self.brain.pending.values()):
+                if command.recorded:
+                    self._pick_up(command, history)
         self.write_if_changed()
+
+    @property
+    def parked(self) -> bool:
+        """True while it must not move, whatever there is to do."""
+        return self.paused or self.quarantine is not None or self.over
 
     @property
     def evictable(self) -> bool:
         """True when memory holds nothing that the store does not."""
-        return self.writer.quiet and not self.steps.busy and self.status not in (RunStatus.RUNNING, RunStatus.QUEUED)
+        if not self.writer.quiet or self.steps.busy:
+            return False
+        return self.dormant or self.status not in (RunStatus.RUNNING, RunStatus.QUEUED)
 
     def close(self) -> None:
         """Leave memory without writing anything more."""
-        self.writer.closed = True
+        for new in self.writer.close():
+            self.kernel.not_written(new)
         self.steps.stop_all(Stop.SHUTDOWN)
         self.brain.evict()
 
@@ -116,37 +140,40 @@ class Activation:
 
     def row_update(self, draft: Draft, now: int) -> RunUpdate | None:
         status = self._status_with(draft)
-        wait = self._wait(status)
-        kind = None if wait is None else wait.detail["kind"]
         wake_at = self._next_due() if status is RunStatus.WAITING else None
-        progressed = self.steps.progressed and self.strikes > 0
-        self.steps.progressed = False
-        unchanged = status is self.status and wake_at == self._wake_at and kind == self._wait_kind
-        if unchanged and not progressed and not self._row_dirty:
+        progressed = self.strikes > 0 and any(_is_progress(entry) for entry in draft.entries)
+        # While it moves there is nothing to describe; while it waits, its pending commands may be many.
+        same = status is self.status and wake_at == self._wake_at and not self._row_dirty and not progressed
+        if same and status is RunStatus.RUNNING:
+            return None
+        wait = self._describe(status)
+        detail = None if wait is None else wait.detail
+        if same and detail == self._wait:
             return None
         if progressed:
             self.strikes = 0
-        self.status, self._wake_at, self._wait_kind, self._row_dirty = status, wake_at, kind, False
+        self.status, self._wake_at, self._wait, self._row_dirty = status, wake_at, detail, False
         if wake_at is not None:
             self.kernel.due_at(wake_at)
         return RunUpdate(
-            status=status, updated=now, reason=wait and wait.reason, wait=wait and wait.detail, wake_at=wake_at,
-            attempt=self.attempt, strikes=self.strikes,
+            status=status, updated=now, reason=None if wait is None else wait.reason, wait=detail, wake_at=wake_at,
+            attempt=self.run.attempt, strikes=self.strikes,
         )  # fmt: skip
 
     def written(self, draft: Draft, events: list[Event], signal_ids: list[int]) -> None:
+        self._taken.difference_update(draft.consume)
         if events:
             self.kernel.published(self.run.id, events)
-        if draft.signals:
-            self.kernel.signals_written(draft.signals, signal_ids)
         for new in draft.create:
             self.kernel.run_written(new.run, new.events)
+        if draft.signals:
+            self.kernel.signals_written(draft.signals, signal_ids)
         for call_back in draft.after:
             call_back()
         if events and events[-1].terminal:
-            self.kernel.ended(self, events[-1])
+            self.kernel.ended(self)
             return
-        self._deliver([event for event in events if event.type in INPUTS])
+        self.deliver([event for event in events if event.type in INPUTS])
         self.kernel.settled(self)
 
     def refused(self, draft: Draft, refusal: Exception) -> None:
@@ -158,121 +185,47 @@ class Activation:
             self._row_dirty = True  # the row it carried was not written either
             draft.refused(refusal)
             self.write_if_changed()
+            self.kernel.settled(self)
         else:
-            self.kernel.fail(refusal)
+            self.kernel.cannot_go_on(self, refusal)
+
+    def written_late(self, draft: Draft, *, accepted: bool) -> None:
+        for new in draft.create:
+            if accepted:
+                self.kernel.run_written(new.run, new.events)
+            else:
+                self.kernel.not_written(new)
 
     # Delivering, and doing what the brain asks for.
 
-    def _deliver(self, inputs: list[Event]) -> None:
-        if self.paused or self.quarantined:
-            self._withheld += inputs
+    def deliver(self, inputs: list[Event]) -> None:
+        """Tell the brain what is durable now, unless it must not move."""
+        if self.dormant or self.paused or self.kernel.stopping:
+            self.withheld += inputs
         elif inputs:
-            for event in inputs:
-                self.brain.deliver(event)
+            self._tell(inputs)
             self._absorb()
         self.write_if_changed()
 
+    def _tell(self, inputs: list[Event]) -> None:
+        for index, event in enumerate(inputs):
+            self.brain.deliver(event)
+            if self.brain.outcome is not None:
+                self.withheld = inputs[index + 1 :]
+                return
+
     def _absorb(self) -> None:
         if self.brain.divergence is not None:
-            self.quarantine(self.brain.divergence)
+            self.park(self.brain.divergence)
             return
         for command in self.brain.take_commands():
             if not command.recorded:
-                _HANDLERS[type(command)](self, command)
+                carry_out(self, command)
         changes = self.brain.take_state_changes()
         if changes:
             self._change_state(changes)
-        if self.brain.outcome is not None and not self._over:
-            self._end()
-
-    def _do_call(self, call: Command) -> None:
-        assert isinstance(call, Call)
-        self.steps.begin(call)
-
-    def _do_timer(self, timer: Command) -> None:
-        assert isinstance(timer, Timer)
-        raw = event_data(step=timer.step, kind="sleep", name="sleep", due=iso(timer.due), at=timer.at or None)
-        self.writer.append("timer.started", timer.step, None, raw)
-        self.expect_due(timer.due, timer.step)
-        self.write_soon()
-
-    def _do_ask(self, command: Command) -> None:
-        assert isinstance(command, OpenAsk)
-        run, id, detail = self.run, ask_id(self.run.id, command.step), command.detail
-        self.writer.draft.open_asks.append(
-            Ask(
-                id=id, run=run.id, agent=run.agent, session=run.session, shard=run.shard, step=command.step,
-                kind=command.kind, title=command.title, detail=encode(detail), to=command.to,
-                created=self.kernel.clock.now_us(), deadline=command.deadline,
-            )
-        )  # fmt: skip
-        shown = {"question": command.title, "schema": detail["schema"]} if command.kind == "ask" else detail
-        raw = event_data(
-            id=id, step=command.step, kind=command.kind, name=command.name, to=command.to,
-            deadline=None if command.deadline is None else iso(command.deadline), at=command.at or None, **shown,
-        )  # fmt: skip
-        self.writer.append("ask.opened" if command.kind == "ask" else "approval.requested", command.step, None, raw)
-        if command.deadline is not None:
-            self.expect_due(command.deadline, command.step)
-        self.writer.write_now()
-
-    def _do_receive(self, command: Command) -> None:
-        raw = event_data(step=command.step, kind="receive", name=command.name, at=command.at or None)
-        self.writer.append("message.awaited", command.step, None, raw)
-        self.write_soon()
-
-    def _do_send(self, command: Command) -> None:
-        assert isinstance(command, Send)
-        name, sender = encode(command.name), encode(self.run.id)
-        raw = (
-            f'{{"step":{command.step},"kind":"send","name":{name},"to":{encode(command.to)},'
-            f'"at":{encode(command.at)},"value":{command.value_json}}}'
-        )
-        self.writer.append("message.sent", command.step, None, raw)
-        data = f'{{"topic":{name},"value":{command.value_json},"sender":{sender}}}'
-        self.writer.draft.signals.append(self.kernel.signal_to(command.to, "message", data))
-        self.writer.write_now()
-
-    def _do_emit(self, command: Command) -> None:
-        assert isinstance(command, Emit)
-        self.writer.append(command.name, command.step, None, command.data_json)
-        self.write_soon()
-
-    def _do_spawn(self, command: Command) -> None:
-        assert isinstance(command, Spawn)
-        new = self.kernel.new_run(
-            command.agent, command.input_json, id=command.run, session=command.session, parent=self.run.id,
-            parent_step=command.step, priority=self.run.priority,
-        )  # fmt: skip
-        self.writer.draft.create.append(new)
-        raw = (
-            f'{{"step":{command.step},"kind":"child","name":{encode(command.name)},"run":{encode(command.run)},'
-            f'"detach":{encode(command.detach)},"at":{encode(command.at)}}}'
-        )
-        self.writer.append("child.spawned", command.step, None, raw)
-        self.writer.write_now()
-
-    def _do_patch(self, command: Command) -> None:
-        self.writer.append("run.patched", None, None, event_data(name=command.name))
-        self.write_soon()
-
-    def _do_withdraw(self, withdrawal: Command) -> None:
-        assert isinstance(withdrawal, Withdraw)
-        match withdrawal.command:
-            case Call() as call:
-                self.steps.withdraw(call)
-            case Timer() as timer:
-                self.writer.withdraw("timer.started", timer.step)
-            case OpenAsk() as ask:
-                self._withdraw_ask(ask)
-
-    def _withdraw_ask(self, ask: OpenAsk) -> None:
-        id = ask_id(self.run.id, ask.step)
-        close = AskClose(id, "withdrawn", self.kernel.clock.now_us(), lenient=True)
-        self.writer.draft.close_asks.append(close)
-        type = "ask.withdrawn" if ask.kind == "ask" else "approval.withdrawn"
-        self.writer.append(type, ask.step, None, event_data(id=id, step=ask.step))
-        self.writer.write_now()
+        if self.brain.outcome is not None and not self.over:
+            end_run(self, self.brain.outcome)
 
     def _change_state(self, changes: dict[str, str | None]) -> None:
         self.writer.draft.state.update(changes)
@@ -284,27 +237,28 @@ class Activation:
 
     # Picking up after a crash or an eviction.
 
-    def _pick_up(self, command: Command) -> None:
+    def _pick_up(self, command: Command, history: History) -> None:
         match command:
             case Timer():
                 self.expect_due(command.due, command.step)
+            case OpenAsk() if history.asks.get(command.step, ("",))[0] != ask_id(self.run.id, command.step):
+                carry_out(self, command)  # the original's question is answered in the original: a fork asks its own
             case OpenAsk() if command.deadline is not None:
                 self.expect_due(command.deadline, command.step)
+            case Spawn() if history.children.get(command.step, ("",))[0] != command.run:
+                carry_out(self, command)  # likewise
             case Call():
                 self.steps.pick_up(command)
 
     def _record_crash(self) -> None:
-        self.attempt += 1
-        self.strikes += 1
         self._row_dirty = True
-        raw = event_data(attempt=self.attempt, node=self.kernel.node)
-        self.writer.append("run.recovered", None, None, raw)
+        self.writer.append("run.recovered", None, None, event_data(attempt=self.run.attempt, node=self.kernel.node))
         if self.strikes > self.kernel.settings.strikes_most:
             error = RuntimeError(
                 f"the worker died {self.strikes} times in a row without a completed step of this run; "
                 f"look at its journal, then: perdure retry {self.run.id}"
             )
-            self.quarantine(error, reason="CrashLoop")
+            self.park(error, reason="CrashLoop")
         self.writer.write_now()
 
     # Time.
@@ -316,7 +270,7 @@ class Activation:
 
     def fire_due(self, now: int) -> None:
         """Do what is due: timers, deadlines of asks, retries."""
-        if self.paused or self.quarantined or self._over:
+        if self.dormant or self.parked or self.kernel.stopping:
             return
         while self._dues and self._dues[0][0] <= now:
             _, step = heapq.heappop(self._dues)
@@ -328,6 +282,8 @@ class Activation:
                 self.writer.write_now()
             elif isinstance(command, OpenAsk):
                 self._expire(command)
+        if (due := self._next_due()) is not None:
+            self.kernel.due_for(self, due)
         self.write_if_changed()
 
     def _expire(self, command: OpenAsk) -> None:
@@ -349,14 +305,19 @@ class Activation:
 
     # What reaches the run from outside.
 
-    def take_signal(self, signal: Signal) -> None:
-        """Journal a signal and act on it; it is consumed in the same commit. Twice the same changes nothing."""
-        if self._over or self.writer.closed or signal.id in self._taken:
-            return
-        self._taken.add(signal.id)
-        self.writer.draft.consume.append(signal.id)
-        self.kernel.apply_signal(self, signal)
-        self.writer.write_now()
+    def take_signal(self, signal: Signal) -> bool:
+        """Journal a signal and act on it; it is consumed in the same commit. Twice the same changes nothing.
+
+        False when it must wait: for whoever follows this run, or until the run goes on.
+        """
+        if self.over or (signal.kind == "resolve" and (self.dormant or self.paused)):
+            return False
+        if signal.id not in self._taken:
+            self._taken.add(signal.id)
+            self.writer.draft.consume.append(signal.id)
+            self.kernel.apply_signal(self, signal)
+            self.writer.write_now()
+        return True
 
     def pause(self, raw: str) -> None:
         """Stop moving; what is in flight may end."""
@@ -365,144 +326,81 @@ class Activation:
             self.writer.append("run.paused", None, None, raw)
 
     def resume(self, raw: str) -> None:
-        """Go on."""
+        """Go on: at once with the code at hand, else when it is loaded afresh."""
         if self.paused:
             self.paused = False
             self.writer.append("run.resumed", None, None, raw)
-            self.writer.draft.after.append(self._deliver_withheld if self.begun else self._queue_again)
+            if not self.dormant:
+                self.writer.draft.after.append(self._go_on)
 
     def cancel(self, raw: str) -> None:
         """Throw CancelledError into the agent's code and let it clean up."""
-        if self.brain.cancelling:
+        if self.cancelling is not None:
             return
-        if self.quarantined or not self.begun:  # its code cannot run, so there is nothing to clean up with
-            self._finish("run.cancelled", raw)
+        if self.quarantine is not None or not self._begun:  # its code cannot run: there is nothing to clean up with
+            finish_run(self, "run.cancelled", raw)
             return
+        self.cancelling = raw
         self.resume(raw)
         self.writer.append("run.cancelling", None, None, raw)
 
-    def quarantine(self, error: Exception, *, reason: str | None = None) -> None:
-        """Park the run: going on could do harm. A person looks, then retries, forks or cancels."""
+    def park(self, error: Exception, *, reason: str | None = None) -> None:
+        """Quarantine the run: going on could do harm. A person looks, then retries, forks or cancels."""
         self.steps.stop_all(Stop.SHUTDOWN)
-        self.quarantined = True
+        self.dormant = True
         self.brain.evict()
-        raw = event_data(reason=reason or type(error).__name__, error=describe(error))
-        self.writer.append("run.quarantined", None, None, raw)
+        self.quarantine = {"reason": reason or type(error).__name__, "error": describe(error)}
+        self.writer.append("run.quarantined", None, None, encode(self.quarantine))
         self.writer.write_now()
 
     def release(self, raw: str) -> None:
-        """Let a quarantined run try again: it is loaded afresh once that is recorded."""
-        if self.quarantined:
+        """Let a quarantined run try again."""
+        if self.quarantine is not None:
             self.strikes = 0
             self._row_dirty = True
-            self.quarantined = False
+            self.quarantine = None
             self.writer.append("run.released", None, None, raw)
-            self.writer.draft.after.append(lambda: self.kernel.reload(self))
 
-    def _deliver_withheld(self) -> None:
-        inputs, self._withheld = self._withheld, []
-        self._deliver(inputs)
+    def _go_on(self) -> None:
+        inputs, self.withheld = self.withheld, []
+        self.deliver(inputs)
         self.fire_due(self.kernel.clock.now_us())
-
-    def _queue_again(self) -> None:
-        self.kernel.reload(self)
-
-    # The end.
-
-    def _end(self) -> None:
-        outcome = self.brain.outcome
-        assert outcome is not None
-        if outcome.value is not None:
-            self._finish("run.succeeded", f'{{"result":{outcome.value}}}')
-        elif outcome.continue_as is not None:
-            self._continue_as(outcome.continue_as)
-        elif outcome.cancelled:
-            self._finish("run.cancelled", "{}")
-        else:
-            error = outcome.error or RuntimeError("the agent ended without a result")
-            self._finish("run.failed", event_data(error=describe(error)))
-
-    def _continue_as(self, input_json: str) -> None:
-        run = self.run
-        agent = self.kernel.agents.get(run.agent, run.version)
-        assert agent is not None
-        new = self.kernel.new_run(
-            agent, input_json, id=continued_run_id(run.id), session=run.session, parent=run.parent,
-            parent_step=run.parent_step, priority=run.priority, concurrency_key=run.concurrency_key,
-        )  # fmt: skip
-        self.writer.draft.create.append(new)
-        for topic, value in self.brain.unread_messages():
-            data = encode({"topic": topic, "value": value, "sender": run.id})
-            self.writer.draft.signals.append(self.kernel.signal_to({"run": new.run.id}, "message", data))
-        self._finish("run.continued", event_data(run=new.run.id))
-
-    def _finish(self, type: str, raw: str) -> None:
-        self._over = True
-        self.steps.end_all()
-        for command in list(self.brain.pending.values()):
-            if isinstance(command, OpenAsk):
-                self._withdraw_ask(command)
-            elif isinstance(command, Spawn) and not command.detach:
-                reason = encode({"by": self.run.id, "reason": "its parent ended"})
-                self.writer.draft.signals.append(self.kernel.signal_to({"run": command.run}, "cancel", reason))
-        if self.run.parent is not None and self.run.parent_step is not None and type != "run.continued":
-            end = f",{raw[1:]}" if raw != "{}" else "}"
-            data = (
-                f'{{"run":{encode(self.run.id)},"step":{self.run.parent_step},"status":"{_END_STATUS[type].value}"{end}'
-            )
-            self.writer.draft.signals.append(self.kernel.signal_to({"run": self.run.parent}, "child", data))
-        self.writer.append(type, None, None, raw)
-        self.writer.write_now()
+        self.kernel.take_held(self)
 
     # Status.
 
     def _status_with(self, draft: Draft) -> RunStatus:
         entries = draft.entries
-        if entries and entries[-1].type in _END_STATUS:
-            return _END_STATUS[entries[-1].type]
-        if not (self.paused or self.quarantined) and any(entry.type in INPUTS for entry in entries):
+        if entries and entries[-1].type in END_STATUS:
+            return END_STATUS[entries[-1].type]
+        if not self.parked and not self.dormant and any(entry.type in INPUTS for entry in entries):
             return RunStatus.RUNNING
         return self._status_now()
 
     def _status_now(self) -> RunStatus:
-        if self.quarantined:
+        if self.quarantine is not None:
             return RunStatus.QUARANTINED
         if self.paused:
             return RunStatus.PAUSED
-        if not self.begun and not self._over:
-            return RunStatus.QUEUED
-        if self._over or self.steps.busy or not self.brain.pending:
+        if self.dormant and not self.over:
+            # Somebody gives it a place, and finds out what it waits for.
+            return RunStatus.RUNNING if self._begun and self.run.status is not RunStatus.QUEUED else RunStatus.QUEUED
+        if self.over or self.withheld or self.steps.busy or not self.brain.pending:
             return RunStatus.RUNNING
         return RunStatus.WAITING
 
-    def _wait(self, status: RunStatus) -> Wait | None:
+    def _describe(self, status: RunStatus) -> Wait | None:
         match status:
             case RunStatus.WAITING:
                 return describe_wait(self.run.id, self.brain.pending.values(), self.steps.retrying, self.steps.unknown)
             case RunStatus.PAUSED:
-                return Wait(f"paused; go on with: perdure resume {self.run.id}", {"kind": "pause"})
+                return describe_pause(self.run.id)
             case RunStatus.QUARANTINED:
-                return Wait(
-                    f"parked; see: perdure show {self.run.id}; then: perdure retry {self.run.id}", {"kind": "quarantine"}
-                )
+                return describe_quarantine(self.run.id, self.quarantine or {})
         return None
 
 
-_END_STATUS = {
-    "run.succeeded": RunStatus.SUCCEEDED,
-    "run.failed": RunStatus.FAILED,
-    "run.cancelled": RunStatus.CANCELLED,
-    "run.continued": RunStatus.SUCCEEDED,
-}
+def _is_progress(entry: Entry) -> bool:
+    return entry.type in INPUTS and not entry.type.startswith("run.")
 
-_HANDLERS: dict[type[Command], Callable[[Activation, Command], None]] = {
-    Call: Activation._do_call,
-    Timer: Activation._do_timer,
-    OpenAsk: Activation._do_ask,
-    Receive: Activation._do_receive,
-    Send: Activation._do_send,
-    Emit: Activation._do_emit,
-    Spawn: Activation._do_spawn,
-    Patch: Activation._do_patch,
-    Withdraw: Activation._do_withdraw,
-}
+

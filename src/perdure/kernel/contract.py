@@ -65,5 +65,8 @@ class Agents(Protocol):
     def latest(self, name: str) -> Agent[Any, Any] | None:
         """The newest version of an agent."""
 
+    def versions(self, name: str) -> Iterable[str]:
+        """The versions of an agent that this node has."""
+
     def names(self) -> Iterable[str]:
         """The names of all agents."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from perdure.values.clock import from_iso
@@ -12,7 +12,7 @@ from perdure.values.events import Event
 class StepHistory:
     """An unsettled step, as far as it got."""
 
-    __slots__ = ("attempt", "failures", "heartbeat", "last_type", "retry_at", "streamed")
+    __slots__ = ("attempt", "failures", "granted", "heartbeat", "last_type", "retry_at", "streamed")
 
     def __init__(self) -> None:
         self.last_type = ""
@@ -22,7 +22,10 @@ class StepHistory:
         self.failures = 0
         self.retry_at = 0
         self.heartbeat: Any = None
-        self.streamed = False
+        #: streams that show something of an attempt
+        self.streamed: list[str] = []
+        #: the approval it was admitted with: (hash of the action, ask id); good for all attempts of this one step
+        self.granted: tuple[str, str] | None = None
 
 
 class History:
@@ -35,7 +38,14 @@ class History:
         self.grants: dict[str, str] = {}
         self.begun = False
         self.paused = False
-        self.quarantined = False
+        #: data of the event that parked the run, or None
+        self.quarantine: dict[str, Any] | None = None
+        #: raw data of the wish to cancel, or None
+        self.cancelling: str | None = None
+        #: questions and approvals nobody has settled, by step: (ask id, event type that opened it)
+        self.asks: dict[int, tuple[str, str]] = {}
+        #: children that have not ended, by step: (run id, whether they are detached)
+        self.children: dict[int, tuple[str, bool]] = {}
 
 
 def read_history(events: Iterable[Event]) -> History:
@@ -45,19 +55,84 @@ def read_history(events: Iterable[Event]) -> History:
         kind = event.type
         if kind.startswith("step.") or kind == "stream.delta":
             _read_step(history, event)
-        elif kind == "approval.granted":
-            history.grants[event.data["hash"]] = event.data["id"]
-        elif kind == "run.started":
-            history.begun = True
-        elif kind == "run.paused":
-            history.paused = True
-        elif kind == "run.resumed":
-            history.paused = False
-        elif kind == "run.quarantined":
-            history.quarantined = True
-        elif kind == "run.released":
-            history.quarantined = False
+        elif (read := _READERS.get(kind)) is not None:
+            read(history, event)
     return history
+
+
+def _read_started(history: History, _: Event) -> None:
+    history.begun = True
+
+
+def _read_forked(history: History, _: Event) -> None:
+    # Words of control and consent were said to the original.
+    history.paused, history.quarantine, history.cancelling = False, None, None
+    history.grants.clear()
+    history.asks.clear()
+    history.children.clear()
+
+
+def _read_paused(history: History, _: Event) -> None:
+    history.paused = True
+
+
+def _read_resumed(history: History, _: Event) -> None:
+    history.paused = False
+
+
+def _read_quarantined(history: History, event: Event) -> None:
+    history.quarantine = event.data
+
+
+def _read_released(history: History, _: Event) -> None:
+    history.quarantine = None
+
+
+def _read_cancelling(history: History, event: Event) -> None:
+    history.cancelling = event.raw
+
+
+def _read_asked(history: History, event: Event) -> None:
+    history.asks[event.step or 0] = (event.data["id"], event.type)
+
+
+def _read_granted(history: History, event: Event) -> None:
+    history.asks.pop(event.step or 0, None)
+    history.grants[event.data["hash"]] = event.data["id"]
+
+
+def _read_ask_closed(history: History, event: Event) -> None:
+    history.asks.pop(event.step or 0, None)
+
+
+def _read_spawned(history: History, event: Event) -> None:
+    history.children[event.step or 0] = (event.data["run"], event.data["detach"])
+
+
+def _read_child_ended(history: History, event: Event) -> None:
+    history.children.pop(event.step or 0, None)
+
+
+_READERS: dict[str, Callable[[History, Event], None]] = {
+    "run.started": _read_started,
+    "run.forked": _read_forked,
+    "run.paused": _read_paused,
+    "run.resumed": _read_resumed,
+    "run.quarantined": _read_quarantined,
+    "run.released": _read_released,
+    "run.cancelling": _read_cancelling,
+    "ask.opened": _read_asked,
+    "ask.answered": _read_ask_closed,
+    "ask.expired": _read_ask_closed,
+    "ask.withdrawn": _read_ask_closed,
+    "approval.requested": _read_asked,
+    "approval.granted": _read_granted,
+    "approval.rejected": _read_ask_closed,
+    "approval.expired": _read_ask_closed,
+    "approval.withdrawn": _read_ask_closed,
+    "child.spawned": _read_spawned,
+    "child.ended": _read_child_ended,
+}
 
 
 def _read_step(history: History, event: Event) -> None:
@@ -72,7 +147,9 @@ def _read_step(history: History, event: Event) -> None:
         case "step.started":
             step.attempt = event.attempt or 1
             if '"approval"' in event.raw and (used := event.data.get("approval")):
-                history.grants = {key: id for key, id in history.grants.items() if id != used}
+                step.granted = next(((key, id) for key, id in history.grants.items() if id == used), step.granted)
+                if step.granted is not None:
+                    history.grants.pop(step.granted[0], None)
         case "step.failed":
             step.failures += 1
             step.retry_at = from_iso(event.data["retry_at"])
@@ -80,6 +157,7 @@ def _read_step(history: History, event: Event) -> None:
             step.heartbeat = event.data.get("details")
             return
         case "stream.delta":
-            step.streamed = True
+            if event.data["name"] not in step.streamed:
+                step.streamed.append(event.data["name"])
             return
     step.last_type = event.type

@@ -6,21 +6,25 @@ It knows no store by name, no tool and no protocol. What is in which file:
     leases        which shards are ours          live      which runs are in memory
     activation    one live run                   writer    how its journal grows
     steps, step   its effects and attempts       signals   what reaches it from outside
+    requests      what its code asks for         ending    how it ends
     waiting       why it does not move           follow    who is watching
-    starting      how runs come to be            branches  fork, retry, export
+    starting      how runs come to be            branches  fork, retry; portable: export, import
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from perdure.agents.agent import Agent
 from perdure.agents.context import RunInfo, run_agent
-from perdure.errors import PerdureError, StoreError
+from perdure.errors import AlreadySettled, Fenced, PerdureError, Refused, StoreBusy, StoreError, StoreFull
 from perdure.journal import isolation
 from perdure.journal.brain import Brain
 from perdure.kernel.activation import Activation
@@ -29,8 +33,10 @@ from perdure.kernel.dispatch import Dispatcher, Limits
 from perdure.kernel.follow import Followers
 from perdure.kernel.group_commit import GroupCommit
 from perdure.kernel.leases import Leases
-from perdure.kernel.live import HANDED_OVER, LiveRuns
+from perdure.kernel.live import LiveRuns
 from perdure.kernel.signals import apply_signal
+from perdure.kernel.step import Stop, describe
+from perdure.kernel.waiting import describe_missing, describe_quarantine
 from perdure.store.contract import Fence, NewRun, RunUpdate, Signal, Store, Transaction
 from perdure.values.clock import Alarm, Clock
 from perdure.values.events import Event
@@ -44,6 +50,11 @@ log = logging.getLogger("perdure.kernel")
 _LAZY_SECONDS = 0.05
 _PAGE = 500
 _DUE_AGAIN_US = 20_000
+_DUE_BLOCKED_US = 250_000
+#: how long a step that a shutdown cuts off may clean up
+_LAST_WORDS_SECONDS = 0.5
+#: The row's reason when a worker shut down in an orderly way with the run still moving: not a crash.
+_HANDED_OVER = "left by a worker that shut down"
 
 
 class Kernel:
@@ -71,7 +82,6 @@ class Kernel:
         self.stopping = False
         self._gate = gate
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._created: set[str] = set()
         self._lazy: set[Activation] = set()
         self._lazy_alarm: Alarm | None = None
         self._alarm: Alarm | None = None
@@ -79,8 +89,9 @@ class Kernel:
         self._store_due: int | None = None
         self._keeper: Alarm | None = None
         self._signal_cursor = 0
-        self._signals_seen: set[int] = set()
         self._idle: set[asyncio.Future[None]] = set()
+        #: agents of which more runs are queued in the store than were asked for
+        self._hungry: set[str] = set()
 
     # Life of the node.
 
@@ -100,25 +111,19 @@ class Kernel:
         """Let steps finish for a while, write everything, give the shards up. Nothing is lost either way."""
         if self.stopping:
             return
+        # From here on no code moves and no step begins; what is under way may end, and is written.
         self.stopping = True
-        seconds = self.settings.finish_seconds if finish_seconds is None else finish_seconds
-        if self.failure is None:
-            await self._finish_steps(seconds)
-        for alarm in (self._alarm, self._keeper, self._lazy_alarm):
-            if alarm is not None:
-                alarm.cancel()
-        for activation in self.live.all():
-            activation.close()
-        self.hands.close()
-        for task in list(self._tasks):
-            task.cancel()
+        with contextlib.suppress(PerdureError):  # a store that fails now has failed the node: `failure` says so
+            await self._finish_steps(self.settings.finish_seconds if finish_seconds is None else finish_seconds)
+            await self._write_all()
+        self._rest()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.failure is None:
-            await self._hand_over()
+            self._hand_over()
             await self.commits.close()
+        if self.failure is None:
             await self.leases.release()
-        else:
-            self.commits.abort()
+            self.followers.fail(PerdureError("this node has stopped; its runs go on when a worker runs again"))
         await self.store.close()
 
     def kill(self) -> None:
@@ -131,13 +136,17 @@ class Kernel:
             return
         self.failure = error
         log.error("this node stops: %s", error)
-        self.commits.abort()
-        for activation in self.live.all():
-            activation.close()
+        self._rest()
+        self.commits.abort(error)
         self.followers.fail(error)
         for waiter in self._idle:
             if not waiter.done():
                 waiter.set_exception(error)
+
+    @property
+    def halted(self) -> bool:
+        """True when nothing may begin any more."""
+        return self.stopping or self.failure is not None
 
     async def idle(self) -> None:
         """Return when no run can move without something from outside or a timer."""
@@ -152,6 +161,8 @@ class Kernel:
     def spawn_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something of the kernel's own beside everything else."""
         task = asyncio.get_running_loop().create_task(work)
+        if self.failure is not None:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
         return task
@@ -169,7 +180,7 @@ class Kernel:
         """The right to write runs of `shard`, or None."""
         return self.leases.fence(shard)
 
-    def program(self, run: Run, events: Sequence[Event]) -> Callable[[Brain], Coroutine[Any, Any, str]] | None:
+    def program(self, run: Run) -> Callable[[Brain], Coroutine[Any, Any, str]] | None:
         """What makes the run's code, or None when this node does not have that version of the agent."""
         agent = self.agents.get(run.agent, run.version)
         if agent is None:
@@ -202,7 +213,7 @@ class Kernel:
         if at_once and self.dispatcher.take(id, agent.name, concurrency_key):
             status = RunStatus.RUNNING
             events.append(Event(id, 2, "run.started", now, None, None, "{}"))
-            self._created.add(id)
+            self.live.expect(id)
         run = Run(
             id=id, agent=agent.name, version=agent.version, session=session, shard=shard, status=status, created=now,
             updated=now, parent=parent, parent_step=parent_step, priority=priority or agent.priority,
@@ -210,22 +221,17 @@ class Kernel:
         )  # fmt: skip
         return NewRun(run, events, session_must_be_free)
 
-    def created_here(self, run: Run) -> bool:
-        """True for a run that this node itself just created as running: not one that somebody left behind."""
-        return run.id in self._created
-
     def run_written(self, run: Run, events: Sequence[Event]) -> None:
         """A run that we created is durable."""
         if run.status is RunStatus.RUNNING:
             self.published(run.id, list(events))
             self.live.start_written(run, events)
-            self._created.discard(run.id)
-        elif self.fence(run.shard) is not None and not self.stopping:
+        elif self.fence(run.shard) is not None and not self.halted:
             self.live.offer(run)
 
     def not_written(self, new: NewRun) -> None:
         """A run that we wanted to create was refused."""
-        self._created.discard(new.run.id)
+        self.live.expect_no_more(new.run.id)
         self.dispatcher.release(new.run.id)
 
     def published(self, run: str, events: list[Event]) -> None:
@@ -236,44 +242,58 @@ class Kernel:
         """Signals that we put are durable: deliver those that are ours without waiting for the store to say so."""
         for signal, id in zip(signals, ids, strict=True):
             if id:
-                self._signals_seen.add(id)
-                self._route(_with_id(signal, id))
+                self._route(replace(signal, id=id))
 
     def apply_signal(self, activation: Activation, signal: Signal) -> None:
         """Turn a signal into events."""
         apply_signal(activation, signal)
 
-    def consume(self, run: Run | None, signal: Signal) -> None:
-        """A signal that reaches nobody any more: take it away."""
-        fence = self.fence(run.shard if run is not None else signal.shard)
-        if fence is not None:
-            transaction = Transaction(fence=fence, consume=[signal.id])
-            self.commits.submit(lambda: transaction, lambda _: None)
+    def take_held(self, activation: Activation) -> None:
+        """A run goes on: give it what had to wait for that."""
+        self.live.take_held(activation)
+
+    async def redirect(self, run: Run, signal: Signal) -> None:
+        """A signal came after the end of `run`: hand it to the run that continues it, or take it away."""
+        fence = self.fence(run.shard)
+        end = (await self.store.events(run.id, run.seq - 1))[-1]
+        onward: list[Signal] = []
+        if end.type == "run.continued":
+            onward = [replace(signal, run=end.data["run"], id=0)]
+        transaction = Transaction(fence=fence, consume=[signal.id], signals=onward)
+        with contextlib.suppress(AlreadySettled, Fenced):  # somebody else did
+            if fence is not None:
+                self.signals_written(onward, await self.commits.commit(transaction) or [])
 
     def settled(self, activation: Activation) -> None:
         """A live run did what there was to do for now."""
         self.live.settled(activation)
         self._check_idle()
 
-    def ended(self, activation: Activation, last: Event) -> None:
+    def ended(self, activation: Activation) -> None:
         """A live run is over."""
         run = activation.run
-        self.live.forget(activation)
+        self.live.ended(activation)
         if run.session is not None:
             self.spawn_task(self._next_of_session(run.agent, run.session))
+        self._want_more(run.agent)
         self._check_idle()
 
     def lost(self, activation: Activation) -> None:
         """A write of a live run was refused: its shard has another owner."""
         self.leases.drop(activation.run.shard)
-        for other in self.live.all():
-            if other.run.shard == activation.run.shard:
-                self.live.forget(other)
+        self._forget_shard(activation.run.shard)
 
     def reload(self, activation: Activation) -> None:
-        """Load a run afresh."""
+        """Load a run afresh, as soon as it has a place."""
+        id = activation.run.id
         self.live.forget(activation)
-        self.spawn_task(self._offer_again(activation.run.id))
+        self.live.expect(id)
+        self.spawn_task(self._offer_again(id))
+
+    def cannot_go_on(self, activation: Activation, error: Exception) -> None:
+        """The store refused what a run wrote, which must not happen: park it, rather than take the node with it."""
+        self.live.forget(activation)
+        self.load_failed(activation.run.id, error)
 
     def load_failed(self, run: str, error: Exception) -> None:
         """A run could not be brought to life."""
@@ -281,6 +301,17 @@ class Kernel:
             self.fail(error)
         else:
             log.error("run %s cannot be loaded: %s", run, error, exc_info=error)
+            self.spawn_task(self._park(run, error))
+
+    async def explain_missing(self, run: Run) -> None:
+        """A run of ours has a version that this node does not have: let its row say so."""
+        fence = self.fence(run.shard)
+        wait = describe_missing(run, self.agents.versions(run.agent))
+        if fence is None or (run.wait or {}).get("kind") == "worker":
+            return
+        update = RunUpdate(run.status, self.clock.now_us(), wait.reason, wait.detail, run.wake_at)
+        with contextlib.suppress(Fenced):
+            await self.commits.commit(Transaction(fence=fence, updates={run.id: update}))
 
     def write_soon(self, activation: Activation) -> None:
         """Write the run's draft within 50 ms."""
@@ -313,7 +344,7 @@ class Kernel:
                 activation.writer.write_now()
 
     def _ring_at(self, due: int) -> None:
-        if self.stopping or self.failure is not None:
+        if self.halted:
             return
         if self._alarm is not None:
             if self._alarm_at is not None and self._alarm_at <= due:
@@ -336,12 +367,18 @@ class Kernel:
 
     async def _wake_due(self, now: int) -> None:
         shards = self.leases.shards
-        for run in await self.store.due(shards, now, _PAGE):
-            self.live.offer(run)
+        # Runs that are due and wait for a place stay due in the store: look past them.
+        blocked = self.dispatcher.queued
+        for run in await self.store.due(shards, now, _PAGE + blocked):
+            if self.program(run) is not None:
+                self.live.offer(run)
+            else:
+                blocked += 1
         due = await self.store.next_due(shards)
         if due is not None:
             # What was just woken is due in the store until its next commit: do not spin on it.
-            self.due_at(max(due, self.clock.now_us() + _DUE_AGAIN_US))
+            again = _DUE_BLOCKED_US if blocked or self.dispatcher.queued else _DUE_AGAIN_US
+            self.due_at(max(due, self.clock.now_us() + again))
 
     # Details: ownership and recovery.
 
@@ -356,31 +393,48 @@ class Kernel:
         after = 0
         while signals := await self.store.signals(shards, after, _PAGE):
             for signal in signals:
-                if signal.id > self._signal_cursor:
-                    self._signals_seen.add(signal.id)
                 self._route(signal)
             after = signals[-1].id
         await self._offer_ready(shards)
         await self._wake_due(self.clock.now_us())
 
     async def _offer_ready(self, shards: Sequence[str]) -> None:
-        for run in await self.store.ready(shards, self.settings.moving_most):
-            if self.agents.get(run.agent, run.version) is not None:
+        # Agent by agent, so that the queue of one does not hide that of another.
+        by_agent = defaultdict(list)
+        for shard in shards:
+            by_agent[shard.rpartition(":")[0]].append(shard)
+        for agent, owned in by_agent.items():
+            most = _PAGE + self.dispatcher.queued_of(agent)
+            ready = await self.store.ready(owned, most)
+            for run in ready:
                 self.live.offer(run)
+            # More is asked for when these have moved: a long queue stays in the store.
+            (self._hungry.add if len(ready) == most else self._hungry.discard)(agent)
+
+    def _want_more(self, agent: str) -> None:
+        if agent in self._hungry and self.dispatcher.queued_of(agent) < _PAGE // 2 and not self.halted:
+            self._hungry.discard(agent)
+            self.spawn_task(self._offer_ready([f"{agent}:{slot}" for slot in range(self.slots)]))
 
     def _keep_soon(self) -> None:
-        seconds = self.settings.lease_seconds / 3 if self.leases.complete else 0.25
-        self._keeper = self.clock.call_later(seconds, lambda: self.spawn_task(self._keep()), upkeep=True)
+        if not self.halted:
+            seconds = self.settings.lease_seconds / 3 if self.leases.complete else 0.25
+            self._keeper = self.clock.call_later(seconds, lambda: self.spawn_task(self._keep()), upkeep=True)
 
     async def _keep(self) -> None:
-        for shard in await self.leases.renew():
-            for activation in self.live.all():
-                if activation.run.shard == shard:
-                    self.live.forget(activation)
-        await self._claim()
+        try:
+            for shard in await self.leases.renew():
+                self._forget_shard(shard)
+            await self._claim()
+        except (StoreFull, StoreBusy) as error:
+            log.warning("leases are not renewed: %s", error)
         self.live.sweep()
-        if not self.stopping:
-            self._keep_soon()
+        self._keep_soon()
+
+    def _forget_shard(self, shard: str) -> None:
+        for activation in self.live.all():
+            if activation.run.shard == shard:
+                self.live.forget(activation)
 
     async def _watch_store(self) -> None:
         while True:
@@ -392,12 +446,11 @@ class Kernel:
             await self.followers.changed_elsewhere()
 
     async def _read_signals(self, shards: list[str]) -> None:
+        # Some were routed when we put them ourselves; taking one twice changes nothing.
         while signals := await self.store.signals(shards, self._signal_cursor, _PAGE):
             for signal in signals:
-                if signal.id not in self._signals_seen:
-                    self._route(signal)
+                self._route(signal)
             self._signal_cursor = signals[-1].id
-            self._signals_seen = {id for id in self._signals_seen if id > self._signal_cursor}
 
     def _route(self, signal: Signal) -> None:
         if signal.run is not None and self.live.is_live(signal.run):
@@ -423,29 +476,68 @@ class Kernel:
         if run is not None:
             self.live.offer(run)
 
+    async def _park(self, id: str, error: Exception) -> None:
+        run = await self.store.run(id)
+        fence = self.fence(run.shard) if run is not None else None
+        if run is None or fence is None or run.status.terminal or run.status is RunStatus.QUARANTINED:
+            return
+        data = {"reason": type(error).__name__, "error": describe(error)}
+        wait = describe_quarantine(id, data)
+        event = Event(id, run.seq + 1, "run.quarantined", self.clock.now_us(), None, None, encode(data))
+        update = RunUpdate(RunStatus.QUARANTINED, event.time_us, wait.reason, wait.detail)
+        with contextlib.suppress(Refused, Fenced, ValueError):
+            await self.commits.commit(Transaction(fence=fence, events=[event], updates={id: update}))
+            self.published(id, [event])
+
     # Details: the end.
 
     async def _finish_steps(self, seconds: float) -> None:
-        tasks = [attempt.task for live in self.live.all() for attempt in live.steps.attempts.values() if attempt.task]
-        if tasks and seconds > 0:
-            await asyncio.wait(tasks, timeout=seconds)
-            await asyncio.sleep(0)  # let their results reach the group commit
+        over = asyncio.get_running_loop().create_future()
+        alarm = self.clock.call_later(seconds, lambda: over.done() or over.set_result(None))
+        await self.commits.drain()  # what is admitted is launched
+        while seconds > 0 and not over.done() and (tasks := self._step_tasks()):
+            await asyncio.wait([over, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            await self.commits.drain()
+        alarm.cancel()
+        over.cancel()
+        for live in self.live.all():
+            live.steps.stop_all(Stop.SHUTDOWN)
+        if tasks := self._step_tasks():
+            await asyncio.wait(tasks, timeout=_LAST_WORDS_SECONDS)
 
-    async def _hand_over(self) -> None:
-        moving = [live for live in self.live.all() if live.status is RunStatus.RUNNING]
+    def _step_tasks(self) -> list[asyncio.Task[None]]:
+        attempts = [attempt for live in self.live.all() for attempt in live.steps.attempts.values()]
+        return [attempt.task for attempt in attempts if attempt.task is not None and not attempt.task.done()]
+
+    async def _write_all(self) -> None:
+        for live in self.live.all():
+            if not live.writer.quiet:
+                live.writer.write_now()
+        await self.commits.drain()
+
+    def _rest(self) -> None:
+        """Nothing rings, nothing moves."""
+        for alarm in (self._alarm, self._keeper, self._lazy_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        for activation in self.live.all():
+            activation.close()
+        self.hands.close()
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _hand_over(self) -> None:
         now = self.clock.now_us()
-        for live in moving:
-            update = RunUpdate(RunStatus.RUNNING, now, reason=HANDED_OVER, attempt=live.attempt, strikes=live.strikes)
-            transaction = Transaction(fence=live.writer.fence, updates={live.run.id: update})
-            self.commits.submit(lambda transaction=transaction: transaction, lambda _: None)  # type: ignore[misc]
+        for live in self.live.all():
+            if live.status is RunStatus.RUNNING:
+                update = RunUpdate(RunStatus.RUNNING, now, reason=_HANDED_OVER, strikes=live.strikes)
+                transaction = Transaction(fence=live.writer.fence, updates={live.run.id: update})
+                self.commits.submit(lambda transaction=transaction: transaction, lambda _: None)  # type: ignore[misc]
 
     def _is_idle(self) -> bool:
         now = self.clock.now_us()
         due = [due for due in (self.live.next_due(), self._store_due) if due is not None and due <= now]
-        if self.dispatcher.moving or self.dispatcher.queued or self.live.busy or due or len(self._tasks) > 1:
-            return False
-        # Words of control move a run that holds no place.
-        return all(live.writer.quiet and live.status is not RunStatus.RUNNING for live in self.live.all())
+        return not (self.dispatcher.moving or self.dispatcher.queued or self.live.busy or due or len(self._tasks) > 1)
 
     def _check_idle(self) -> None:
         if self._idle and self._is_idle():
@@ -470,9 +562,3 @@ class Kernel:
 
 def _info(run: Run) -> RunInfo:
     return RunInfo(run.id, run.agent, run.version, run.session, run.parent, run.attempt)
-
-
-def _with_id(signal: Signal, id: int) -> Signal:
-    return Signal(
-        signal.agent, signal.session, signal.run, signal.kind, signal.data, signal.shard, signal.created, id
-    )

@@ -3,33 +3,30 @@
 A run comes to life when it is started, when a signal or a due timer concerns it, or when its last owner died. It
 leaves memory when it is over, or when it waits and room or time runs out; then it costs nothing but its rows.
 
-Bringing a run back reads the store, which takes a moment; `_loading` makes sure that it happens once, and what
-arrives meanwhile is found by the fresh activation in `signals`.
+The store is the mailbox: a signal for a run that is not in memory only wakes it, and the run reads its mail once it is
+there. What arrives between that reading and now is held here, so that nothing is missed and the order is kept.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from perdure.journal.brain import Brain
 from perdure.kernel.activation import Activation
+from perdure.kernel.due import DueRuns
 from perdure.kernel.signals import CONTROL
 from perdure.store.contract import Signal
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from perdure.kernel.kernel import Kernel
 
 log = logging.getLogger("perdure.kernel")
-
-#: The row's reason when a worker shut down in an orderly way with the run still moving: not a crash.
-HANDED_OVER = "left by a worker that shut down"
 
 
 class LiveRuns:
@@ -38,16 +35,16 @@ class LiveRuns:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._live: dict[str, Activation] = {}
+        #: those that wait, by how long: id -> since when (monotonic seconds)
         self._idle: OrderedDict[str, float] = OrderedDict()
         self._loading: set[str] = set()
-        #: signals that no activation has taken yet: by run id, or by (agent, session) for whoever comes next
-        self._signals: defaultdict[str | tuple[str, str], list[Signal]] = defaultdict(list)
+        #: signals for runs that are being brought to life or wait for a place, by run id
+        self._held: defaultdict[str, list[Signal]] = defaultdict(list)
         #: sessions of which a run is being begun or is live here
         self._sessions: dict[tuple[str, str], str] = {}
-        self._dues: list[tuple[int, str]] = []
-
-    def __iter__(self) -> list[Activation]:
-        return list(self._live.values())
+        #: runs that this node itself set to running and that are not live yet: nobody left them behind
+        self._ours: set[str] = set()
+        self._due = DueRuns()
 
     def all(self) -> list[Activation]:
         """Every live run."""
@@ -55,182 +52,225 @@ class LiveRuns:
 
     @property
     def busy(self) -> bool:
-        """True while something is being brought to life."""
-        return bool(self._loading)
+        """True while a live run moves, or one is being brought to life."""
+        return bool(self._loading) or len(self._idle) < len(self._live)
+
+    def is_live(self, run: str) -> bool:
+        """True when `run` is in memory or on its way."""
+        return run in self._live or self._coming(run)
+
+    def _coming(self, run: str) -> bool:
+        return run in self._loading or (run in self._ours and self._kernel.dispatcher.is_moving(run))
 
     # Coming to life.
 
+    def expect(self, run: str) -> None:
+        """This node is about to set `run` to running itself."""
+        self._ours.add(run)
+
+    def expect_no_more(self, run: str) -> None:
+        """That did not happen."""
+        self._ours.discard(run)
+        self._held.pop(run, None)
+
     def start_written(self, run: Run, events: Sequence[Event]) -> None:
         """A run that was created as running, with its first events at hand."""
-        self._activate(run, events)
+        activation = self._make(run)
+        if activation is None:
+            self._give_up(run.id)
+            return
+        activation.load(events)
+        self._came_to_life(activation, ())
 
     def offer(self, run: Run) -> None:
         """`run` (queued, due or left behind) wants to move."""
         if run.id not in self._live:
-            self._kernel.dispatcher.offer(
-                run.id, run.agent, run.concurrency_key, run.priority, run.created, lambda: self._load_soon(run.id)
-            )
+            self._offer(run)
 
     def take(self, signal: Signal) -> None:
         """A signal for a run of ours is durable: see that the run learns of it."""
-        if signal.run is None:
+        id = signal.run
+        if id is None:
             assert signal.session is not None
-            session = (signal.agent, signal.session)
-            active = self._sessions.get(session)
-            if active is not None and active in self._live:
-                self._give(self._live[active], signal)
-            else:
-                self._signals[session].append(signal)
-                self._kernel.spawn_task(self._find_session(session))
-            return
-        activation = self._live.get(signal.run)
-        if activation is not None:
-            self._give(activation, signal)
+            id = self._sessions.get((signal.agent, signal.session))
+            if id is None:
+                self._kernel.spawn_task(self._wake_session(signal.agent, signal.session))
+                return
+        if self._coming(id):
+            self._held[id].append(signal)
+        elif id in self._live:
+            self._give(self._live[id], signal)
         else:
-            self._signals[signal.run].append(signal)
-            self._kernel.spawn_task(self._wake_for_signal(signal.run, control=signal.kind in CONTROL))
+            self._kernel.spawn_task(self._wake(id, signal))
 
-    def is_live(self, run: str) -> bool:
-        """True when `run` is in memory or on its way."""
-        return run in self._live or run in self._loading
-
-    def _give(self, activation: Activation, signal: Signal) -> None:
-        run = activation.run
-        if signal.kind in CONTROL or self._kernel.dispatcher.is_moving(run.id):
-            self._busy_again(run.id)
-            activation.take_signal(signal)
-            return
-        self._signals[run.id].append(signal)
+    def _offer(self, run: Run) -> None:
+        id = run.id
         self._kernel.dispatcher.offer(
-            run.id, run.agent, run.concurrency_key, run.priority, run.created, lambda: self._move(activation)
+            id, run.agent, run.concurrency_key, run.priority, run.created, lambda: self._move(id)
         )
 
-    def _move(self, activation: Activation) -> None:
-        run = activation.run
-        if self._live.get(run.id) is not activation:
-            self._load_soon(run.id)
-            return
-        self._busy_again(run.id)
-        for signal in self._signals.pop(run.id, ()):
-            activation.take_signal(signal)
-        activation.fire_due(self._kernel.clock.now_us())
-        self.settled(activation)
+    def _move(self, id: str) -> None:
+        """The run has a place."""
+        activation = self._live.get(id)
+        if self._kernel.halted:
+            self._kernel.dispatcher.release(id)
+        elif id in self._loading:
+            pass  # it sees that it has a place once it is there
+        elif activation is None:
+            self._kernel.spawn_task(self._load(id))
+        else:
+            self._came_to_life(activation, self._held.pop(id, ()))
 
-    async def _wake_for_signal(self, id: str, *, control: bool) -> None:
-        if self.is_live(id):
-            self._hand_over(id)
-            return
+    def _give(self, activation: Activation, signal: Signal) -> None:
+        id = activation.run.id
+        moving, control = self._kernel.dispatcher.is_moving(id), signal.kind in CONTROL
+        if control and not moving and activation.evictable and not activation.dormant:
+            # Words of control are recorded at once, however full the node is; but no code runs without a place.
+            self.forget(activation)
+            self._kernel.spawn_task(self._load(id))
+        elif (control or moving) and activation.take_signal(signal):
+            self._idle.pop(id, None)
+        else:
+            self._held[id].append(signal)
+            if not moving:
+                self._offer(activation.run)
+
+    async def _wake(self, id: str, signal: Signal) -> None:
         run = await self._kernel.store.run(id)
-        if run is None or run.status.terminal:
-            for signal in self._signals.pop(id, ()):
-                self._kernel.consume(run, signal)
-        elif control:
+        if run is None or self.is_live(id):
+            if run is not None:
+                self.take(signal)
+        elif run.status.terminal:
+            await self._kernel.redirect(run, signal)
+        elif signal.kind in CONTROL:
             await self._load(id)
-        elif run.status is not RunStatus.QUEUED:  # a queued run finds its messages when it begins
+        elif run.status is not RunStatus.QUEUED:  # a queued run reads its mail when it begins
             self.offer(run)
 
-    async def _find_session(self, session: tuple[str, str]) -> None:
-        active = await self._kernel.store.session_active(*session)
-        if active is not None and session in self._signals:
-            if active.id in self._live:
-                self._hand_over(active.id)
-            else:
-                self.offer(active)
-
-    def _hand_over(self, id: str) -> None:
-        activation = self._live.get(id)
-        if activation is None:
-            return  # it is loading and will look for itself
-        for signal in self._take_signals(activation.run):
-            self._give(activation, signal)
-
-    def _load_soon(self, id: str) -> None:
-        self._kernel.spawn_task(self._load(id))
+    async def _wake_session(self, agent: str, session: str) -> None:
+        active = await self._kernel.store.session_active(agent, session)
+        if active is None:
+            return  # its next run reads the mail
+        if self.is_live(active.id):
+            for signal in await self._kernel.store.run_signals(active.id):
+                self.take(signal)
+        else:
+            self.offer(active)
 
     async def _load(self, id: str) -> None:
-        if self.is_live(id):
+        if id in self._live or id in self._loading:
             return
         self._loading.add(id)
+        activation, mail = None, []
         try:
-            run = await self._kernel.store.run(id)
-            if run is None or run.status.terminal or self._kernel.fence(run.shard) is None:
-                self._kernel.dispatcher.release(id)
-                return
-            events = await self._kernel.store.events(id)
-            if run.status is RunStatus.QUEUED and not any(event.type == "run.started" for event in events):
-                await self._begin(run, events)
-            else:
-                self._activate(run, events)
+            activation = await self._revive(id)
+            if activation is not None:
+                mail = await self._kernel.store.run_signals(id)
         except Exception as error:  # noqa: BLE001 - a run that cannot be loaded must not take the node with it
-            self._kernel.dispatcher.release(id)
             self._kernel.load_failed(id, error)
         finally:
             self._loading.discard(id)
-        self._hand_over(id)
+            self._ours.discard(id)
+        if activation is None or self._live.get(id) is not activation:
+            self._give_up(id)
+        else:
+            self._came_to_life(activation, [*mail, *self._held.pop(id, ())])
 
-    async def _begin(self, run: Run, events: list[Event]) -> None:
+    async def _revive(self, id: str) -> Activation | None:
+        kernel = self._kernel
+        run = await kernel.store.run(id)
+        if run is None or run.status.terminal or kernel.fence(run.shard) is None:
+            return None
+        if kernel.program(run) is None:
+            await kernel.explain_missing(run)
+            return None
+        moving = kernel.dispatcher.is_moving(id)
+        if moving and run.status is RunStatus.QUEUED and not await self._may_begin(run):
+            return None
+        try:
+            return await self._load_journal(run, moving=moving)
+        finally:
+            if id not in self._live:
+                self._leave_session(run)
+
+    async def _load_journal(self, run: Run, *, moving: bool) -> Activation | None:
+        # A run that moves has no reason in its row: only then did a worker die with it in hand.
+        crashed = run.status is RunStatus.RUNNING and run.reason is None and run.id not in self._ours
+        if crashed:
+            run = replace(run, attempt=run.attempt + 1, strikes=run.strikes + 1)
+        events = await self._kernel.store.events(run.id)
         state = {}
-        if run.session is not None:
-            session = (run.agent, run.session)
-            if self._sessions.get(session, run.id) != run.id:
-                self._kernel.dispatcher.release(run.id)
-                return
-            self._sessions[session] = run.id
-            active = await self._kernel.store.session_active(*session)
-            if active is not None and active.id != run.id:
-                # Its session is busy: it is offered again when that run ends.
-                del self._sessions[session]
-                self._kernel.dispatcher.release(run.id)
-                return
-            state = await self._kernel.session_state(*session)
-        activation = self._make(run, events)
-        if activation is None:
-            return
-        moving = self._kernel.dispatcher.is_moving(run.id)
-        for event in events:
-            activation.brain.deliver(event)
-        activation.writer.seq, activation.writer.time_us = events[-1].seq, events[-1].time_us
-        if moving:
-            activation.begin(state)
+        if run.session is not None and run.status is RunStatus.QUEUED:
+            state = await self._kernel.session_state(run.agent, run.session)
+        activation = self._make(run)
+        if activation is not None:
+            activation.load(events, state=state, crashed=crashed, rests=not moving)
+        return activation
 
-    def _activate(self, run: Run, events: Sequence[Event]) -> None:
-        activation = self._make(run, events)
-        if activation is None:
-            return
-        crashed = run.status is RunStatus.RUNNING and run.reason != HANDED_OVER and not self._kernel.created_here(run)
-        activation.load(events, crashed=crashed)
-        activation.fire_due(self._kernel.clock.now_us())
-        self.settled(activation)
+    async def _may_begin(self, run: Run) -> bool:
+        """True when it is this run's turn in its session."""
+        if run.session is None:
+            return True
+        session = (run.agent, run.session)
+        if self._sessions.get(session, run.id) != run.id:
+            return False  # offered again when that run ends
+        self._sessions[session] = run.id
+        active = await self._kernel.store.session_active(*session)
+        following = await self._kernel.store.session_next(*session)
+        if active is None and following is not None and following.id == run.id:
+            return True
+        self._leave_session(run)
+        if active is None and following is not None:
+            self.offer(following)
+        return False
 
-    def _make(self, run: Run, events: Sequence[Event]) -> Activation | None:
+    def _make(self, run: Run) -> Activation | None:
         fence = self._kernel.fence(run.shard)
-        program = self._kernel.program(run, events)
-        if fence is None or program is None:
-            self._kernel.dispatcher.release(run.id)
+        program = self._kernel.program(run)
+        if fence is None or program is None or self._kernel.halted:
             return None
         activation = self._live[run.id] = Activation(self._kernel, run, fence, Brain(run.id, program))
-        if run.session is not None:
+        if run.session is not None and run.status is not RunStatus.QUEUED:
             self._sessions[run.agent, run.session] = run.id
         return activation
 
-    def _take_signals(self, run: Run) -> list[Signal]:
-        signals = self._signals.pop(run.id, [])
-        if run.session is not None:
-            signals += self._signals.pop((run.agent, run.session), [])
-        return signals
+    def _came_to_life(self, activation: Activation, mail: Iterable[Signal]) -> None:
+        id = activation.run.id
+        self._ours.discard(id)
+        self._idle.pop(id, None)
+        signals = {signal.id: signal for signal in [*mail, *self._held.pop(id, ())]}
+        for _, signal in sorted(signals.items()):
+            self._give(activation, signal)
+        if not activation.dormant:
+            activation.fire_due(self._kernel.clock.now_us())
+        self.settled(activation)
+
+    def take_held(self, activation: Activation) -> None:
+        """The run goes on: what could not be taken until now can be."""
+        for signal in self._held.pop(activation.run.id, ()):
+            self._give(activation, signal)
+
+    def _give_up(self, id: str) -> None:
+        self._ours.discard(id)
+        self._held.pop(id, None)
+        self._kernel.dispatcher.release(id)
 
     # Leaving memory.
 
     def settled(self, activation: Activation) -> None:
         """The run did what there was to do for now: give its place back if it waits."""
-        if activation.evictable:
-            id = activation.run.id
-            self._kernel.dispatcher.release(id)
-            if id in self._live and not self._kernel.dispatcher.is_moving(id):
-                self._idle[id] = self._kernel.clock.monotonic()
-                self._idle.move_to_end(id)
-                while len(self._idle) > self._kernel.settings.idle_most:
-                    self._evict(next(iter(self._idle)))
+        id = activation.run.id
+        if not activation.evictable or id in self._loading or self._live.get(id) is not activation:
+            return
+        if activation.dormant:
+            self._put_down(activation)
+            return
+        self._kernel.dispatcher.release(id)
+        if id in self._live and not self._kernel.dispatcher.is_moving(id):
+            self._idle[id] = self._kernel.clock.monotonic()
+            self._idle.move_to_end(id)
+            while len(self._idle) > self._kernel.settings.idle_most:
+                self._evict(next(iter(self._idle)))
 
     def sweep(self) -> None:
         """Evict what has waited for long."""
@@ -241,19 +281,36 @@ class LiveRuns:
                 return
             self._evict(id)
 
+    def ended(self, activation: Activation) -> None:
+        """The run is over. What reached it too late is for whoever follows, or for nobody."""
+        held = self._held.pop(activation.run.id, ())
+        self.forget(activation)
+        self._kernel.dispatcher.withdraw(activation.run.id)
+        for signal in held:
+            self.take(signal)
+
     def forget(self, activation: Activation) -> None:
-        """The run is over, lost or to be loaded afresh."""
+        """The run leaves memory: evicted, lost or to be loaded afresh."""
         run = activation.run
         activation.close()
         if self._live.get(run.id) is activation:
             del self._live[run.id]
         self._idle.pop(run.id, None)
-        if run.session is not None and self._sessions.get((run.agent, run.session)) == run.id:
-            del self._sessions[run.agent, run.session]
+        self._held.pop(run.id, None)
+        self._due.forget(run.id)
+        self._leave_session(run)
         self._kernel.dispatcher.release(run.id)
 
-    def _busy_again(self, id: str) -> None:
-        self._idle.pop(id, None)
+    def _put_down(self, activation: Activation) -> None:
+        """Its journal has what was to be added; whether it moves now is decided with its code loaded."""
+        if activation.parked:
+            self.forget(activation)
+        else:
+            self._kernel.reload(activation)
+
+    def _leave_session(self, run: Run) -> None:
+        if run.session is not None and self._sessions.get((run.agent, run.session)) == run.id:
+            del self._sessions[run.agent, run.session]
 
     def _evict(self, id: str) -> None:
         del self._idle[id]
@@ -265,30 +322,19 @@ class LiveRuns:
 
     def due_for(self, activation: Activation, due: int) -> None:
         """A live run has something due."""
-        heapq.heappush(self._dues, (due, activation.run.id))
-        if len(self._dues) > 1_000 + 4 * len(self._live):  # mostly of runs that left: let them go
-            self._dues = [entry for entry in self._dues if entry[1] in self._live]
-            heapq.heapify(self._dues)
+        self._due.note(activation.run.id, due)
 
     def next_due(self) -> int | None:
         """When the next live run has something due."""
-        return self._dues[0][0] if self._dues else None
+        return self._due.first()
 
     def fire_due(self, now: int) -> None:
         """Wake every live run that has something due."""
-        due: dict[str, None] = {}
-        while self._dues and self._dues[0][0] <= now:
-            due[heapq.heappop(self._dues)[1]] = None
-        for id in due:
+        for id in self._due.take(now):
             activation = self._live.get(id)
             if activation is None:
                 continue
             if self._kernel.dispatcher.is_moving(id):
-                self._busy_again(id)
                 activation.fire_due(now)
             else:
-                run = activation.run
-                self._kernel.dispatcher.offer(
-                    id, run.agent, run.concurrency_key, run.priority, run.created,
-                    lambda activation=activation: self._move(activation),  # type: ignore[misc]
-                )  # fmt: skip
+                self._offer(activation.run)

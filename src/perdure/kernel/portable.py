@@ -1,9 +1,9 @@
 """A run as a file: JSON Lines, `{"perdure": 1, "run": {...}}` first, then one event a line.
 
-Exporting loses nothing that a replay, a fork or a person needs. Importing trusts nothing: every line is checked, what
-the run's row says follows from its events, and a run that has not ended is imported paused, so that it does not begin to
-act by itself. Its session, parent, children and open questions stay where they were: here it is a copy to look
-at, to replay and to fork.
+Exporting loses nothing that a replay, a fork or a person needs. Importing trusts nothing: every line is checked,
+what the run's row says follows from its events, and a run that has not ended is imported paused, so that it does not
+begin to act by itself. Its session, parent, children and open questions stay where they were: here it is a copy to
+look at, to replay and to fork.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def read_export(lines: Iterable[str]) -> tuple[Run, list[Event]]:
         elif text.strip():
             events.append(_event(header.run, number, _parse(_EventLine, number, text), events))
     if header is None or not events:
-        raise InvalidInput("the file holds no run: the first line must be {\"perdure\": 1, ...}, then its events")
+        raise InvalidInput('the file holds no run: the first line must be {"perdure": 1, ...}, then its events')
     _check_readable(events)
     return _run_of(header.run, events), events
 
@@ -110,19 +110,19 @@ async def import_run(kernel: Kernel, run: Run, events: Sequence[Event]) -> Run:
     """
     now = kernel.clock.now_us()
     journal = list(events)
-    id = run.id
-    if await kernel.store.run(id) is not None:
-        id = new_run_id(now)
-        journal = _as_copy(run.id, id, journal)
+    name = run.id
+    if await kernel.store.run(name) is not None:
+        name = new_run_id(now)
+        journal = _as_copy(run.id, name, journal)
     status = _status_of(journal)
     if status is RunStatus.PAUSED and not read_history(journal).paused:
         raw = encode({"by": "import", "note": "a copy; it goes on only when somebody resumes it"})
-        journal.append(Event(id, len(journal) + 1, "run.paused", max(now, journal[-1].time_us), None, None, raw))
+        journal.append(Event(name, len(journal) + 1, "run.paused", max(now, journal[-1].time_us), None, None, raw))
     # A live session must not wait for a copy, nor a parent hear of its end.
     session = run.session if status.terminal else None
     new = replace(
-        run, id=id, status=status, session=session, parent=None, shard=kernel.shard_of(run.agent, session, id),
-        reason=_REASONS.get(status, "").format(run=id) or None,
+        run, id=name, status=status, session=session, parent=None, shard=kernel.shard_of(run.agent, session, name),
+        reason=_REASONS.get(status, "").format(run=name) or None,
         wait={"kind": "pause" if status is RunStatus.PAUSED else "quarantine"} if status in _REASONS else None,
     )  # fmt: skip
     await kernel.commits.commit(Transaction(create=[NewRun(new, journal)]))
@@ -189,7 +189,7 @@ def _status_of(events: Sequence[Event]) -> RunStatus:
     """What the row must say, whatever the file claims."""
     if events[-1].terminal:
         return _ENDS[events[-1].type]
-    return RunStatus.QUARANTINED if read_history(events).quarantined else RunStatus.PAUSED
+    return RunStatus.QUARANTINED if read_history(events).quarantine else RunStatus.PAUSED
 
 
 def _as_copy(original: str, id: str, events: Sequence[Event]) -> list[Event]:
@@ -201,4 +201,3 @@ def _as_copy(original: str, id: str, events: Sequence[Event]) -> list[Event]:
         Event(id, seq, event.type, event.time_us, event.step, event.attempt, event.raw)
         for seq, event in enumerate(copies, 1)
     ]
-

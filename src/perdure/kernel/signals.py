@@ -12,7 +12,7 @@ from perdure.values.json import decode, encode
 if TYPE_CHECKING:
     from perdure.kernel.activation import Activation
 
-#: Kinds that act on a run however full the node is, and whatever the run waits for.
+#: Kinds that are recorded at once, however full the node is and whatever the run waits for.
 CONTROL = frozenset({"pause", "resume", "cancel", "release"})
 
 
@@ -31,7 +31,7 @@ def _answer(activation: Activation, data: dict[str, Any], raw: str) -> None:
 
 def _decision(activation: Activation, data: dict[str, Any], raw: str) -> None:
     if data["approved"]:
-        activation.steps.grants = {**activation.steps.grants, data["hash"]: data["id"]}
+        activation.steps.grants[data["hash"]] = data["id"]
     type = "approval.granted" if data["approved"] else "approval.rejected"
     activation.writer.append(type, data["step"], None, raw)
 

@@ -54,12 +54,16 @@ class StepAttempt:
         self.streamed: dict[str, list[Any]] = {}
         self.stop_reason: Stop | None = None
         self.task: asyncio.Task[None] | None = None
+        #: it has a result, which is on its way into the journal
+        self.committing = False
         self._steps = steps
         self._kernel = kernel
         self._loop = asyncio.get_running_loop()
         self._alarms: list[Alarm] = []
         self._beat_alarm: Alarm | None = None
         self._streamed_bytes = 0
+        #: details of the last heartbeat, here or of an earlier attempt
+        self.heartbeat = last_heartbeat
         self._last_beat = -_HEARTBEAT_SECONDS_LEAST
         self._seen = Attempt(
             run.id, run.session, call.step, number, f"{run.id}:{call.step}", self._report, last_heartbeat
@@ -90,7 +94,7 @@ class StepAttempt:
             result = await self._kernel.hands.execute(self.call, self._seen)
         except asyncio.CancelledError as error:
             self._settle_stopped(error)
-        except Exception as error:  # noqa: BLE001 - whatever a tool raises is its step's outcome
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tool raises is its step's outcome
             self._settle_failure(error)
         else:
             self._silence()
@@ -115,7 +119,7 @@ class StepAttempt:
             case None:
                 self._settle_failure(RuntimeError(f"{name} cancelled itself ({error})"))
 
-    def _settle_failure(self, error: Exception) -> None:
+    def _settle_failure(self, error: BaseException) -> None:
         self._silence()
         options = self.call.target.options
         never = isinstance(error, NoRetry | InvalidInput) or type(error).__name__ in options.retries.never
@@ -158,6 +162,7 @@ class StepAttempt:
     def _take_heartbeat(self, details: Any) -> None:
         if (seconds := self.call.target.options.heartbeat_timeout) is not None:
             self._expect_heartbeat(seconds)
+        self.heartbeat = details
         now = self._kernel.clock.monotonic()
         if now - self._last_beat >= _HEARTBEAT_SECONDS_LEAST:
             self._last_beat = now

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from perdure.agents.tool import DID_NOT_HAPPEN, Happened
 from perdure.errors import PerdureError
 from perdure.journal.commands import Call
-from perdure.kernel.contract import Admission
+from perdure.kernel.contract import Admission, Decision
 from perdure.kernel.draft import Draft, Entry
 from perdure.kernel.history import StepHistory
 from perdure.kernel.step import StepAttempt, Stop, describe
 from perdure.store.contract import Statement
 from perdure.values.clock import iso
 from perdure.values.events import event_data
-from perdure.values.json import encode
+from perdure.values.json import decode, encode
 
 if TYPE_CHECKING:
     from perdure.kernel.activation import Activation
@@ -40,8 +40,6 @@ class Steps:
         self.unknown: dict[int, Call] = {}
         #: unused approvals: hash of the action -> ask id
         self.grants: dict[str, str] = {}
-        #: something was completed since this was last reset
-        self.progressed = False
         self._history: dict[int, StepHistory] = {}
         self._probing: set[int] = set()
         self._streaming: set[StepAttempt] = set()
@@ -54,26 +52,24 @@ class Steps:
         """True while something is under way on this node."""
         return bool(self.attempts or self._probing)
 
-    def begin(self, call: Call, number: int = 1, *, last_heartbeat: Any = None) -> None:
-        """Admit a call and run it."""
-        options, run = call.target.options, self._activation.run
-        decision = self._kernel.decide(
-            Admission(
-                run.id, run.agent, run.session, call.name, options.effect.value, call.arguments_json, options.approval,
-                self.grants,
-            )
-        )  # fmt: skip
-        approval = decision.approval
-        if approval is not None:
-            self.grants = {key: id for key, id in self.grants.items() if id != approval}
+    def begin(self, call: Call) -> None:
+        """Admit a call's next attempt and run it."""
+        if self._kernel.stopping:
+            return  # nothing is recorded: whoever takes the run over begins it
+        options, history = call.target.options, self._history_of(call.step)
+        history.attempt += 1
+        decision = self._decide(call, history)
         raw = (
             f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"effect":"{options.effect.value}",'
             f'"args":{call.arguments_json}'
-            + (f',"approval":{encode(approval)}' if approval else "")
+            + (f',"approval":{encode(history.granted[1])}' if history.granted else "")
             + (f',"at":{encode(call.at)}}}' if call.at else "}")
         )
-        self._writer.append("step.started", call.step, number, raw)
-        attempt = self.attempts[call.step] = StepAttempt(self, self._kernel, run, call, number, last_heartbeat)
+        self._writer.append("step.started", call.step, history.attempt, raw)
+        attempt = StepAttempt(
+            self, self._kernel, self._activation.run, call, history.attempt, last_heartbeat=history.heartbeat
+        )
+        self.attempts[call.step] = attempt
         if not decision.allowed:
             self.failed(attempt, {"type": "Denied", "message": decision.reason}, retry=False)
         elif options.effect.admitted:
@@ -90,8 +86,8 @@ class Steps:
         if attempt is not None:
             attempt.stop(Stop.WITHDRAWN)
             return
-        waited = self.retrying.pop(step, None) or self.unknown.pop(step, None)
-        if waited or self._last_type(step) in ("step.started", "step.resolved", "step.heartbeat"):
+        waited = self.retrying.pop(step, None) or self.unknown.pop(step, None) or step in self._probing
+        if waited or self._last_type(step) in ("step.started", "step.resolved"):
             self._event("step.cancelled", call, self._attempt_number(step), outcome="unknown")
             self._activation.write_soon()
 
@@ -99,14 +95,13 @@ class Steps:
         """Go on with a call that the journal knows but does not settle."""
         last = self._last_type(call.step)
         if last == "step.failed":
-            self._retry_at(call, self._history[call.step].retry_at)
+            self._retry_at(call, self._history_of(call.step).retry_at)
         elif last == "step.unknown":
             self.unknown[call.step] = call
         elif last == "step.resolved" or call.target.options.effect.repeatable:
             self._again(call)
         else:
-            self._kernel.spawn_task(self._reconcile(call, "its worker died while it was in flight"))
-            self._probing.add(call.step)
+            self._find_out(call, "its worker died while it was in flight")
 
     def adopt(self, history: dict[int, StepHistory], grants: dict[str, str]) -> None:
         """Take over what a journal says."""
@@ -138,11 +133,13 @@ class Steps:
 
     def end_all(self) -> None:
         """The run is over: stop what is under way, and say so in the journal before its last event."""
-        for attempt in list(self.attempts.values()):
+        for step, attempt in list(self.attempts.items()):
+            if attempt.committing:
+                continue  # its result goes to the journal before the end does
+            self._end_streams(attempt)
             self._event("step.cancelled", attempt.call, attempt.number, outcome=_cut_off(attempt))
             attempt.stop(Stop.WITHDRAWN)
-        self.attempts.clear()
-        self._streaming.clear()
+            del self.attempts[step]
 
     # What attempts report.
 
@@ -152,12 +149,12 @@ class Steps:
             return
         call = attempt.call
         raw = f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"result":{result}}}'
-        self.progressed = True
+        self._end_streams(attempt)
         if attempt.statements:
             self._complete_with_statements(attempt, raw)
             return
-        self._end_streams(attempt)
         self._writer.append("step.completed", call.step, attempt.number, raw)
+        self._history.pop(call.step, None)
         self._writer.write_now()
 
     def failed(self, attempt: StepAttempt, error: dict[str, Any], *, retry: bool) -> None:
@@ -165,32 +162,36 @@ class Steps:
         if not self._settle(attempt):
             return
         call = attempt.call
-        history = self._history.setdefault(call.step, StepHistory())
+        history = self._history_of(call.step)
         history.failures += 1
-        history.attempt = attempt.number
+        history.heartbeat = attempt.heartbeat
         retries = call.target.options.retries
-        if retry and history.failures <= retries.retries:
+        # A withdrawn call is not tried again: nobody would hear of it.
+        if retry and history.failures <= retries.retries and call.step in self._activation.brain.pending:
             seconds = retries.wait_seconds(history.failures, self._kernel.dice())
             due = self._kernel.clock.now_us() + round(seconds * 1e6)
-            history.streamed = history.streamed or bool(attempt.streamed)
+            self._flush(attempt)
+            history.streamed += [name for name in attempt.streamed if name not in history.streamed]
             self._event("step.failed", call, attempt.number, error=error, retry_at=iso(due))
             self._retry_at(call, due)
         else:
             self._end_streams(attempt)
             self._event("step.failed", call, attempt.number, error=error)
+            self._history.pop(call.step, None)
         self._writer.write_now()
 
     def cut_off(self, attempt: StepAttempt, why: str) -> None:
         """An unrepeatable attempt was stopped half-way and nobody knows what it did."""
         if self._settle(attempt):
-            self._history.setdefault(attempt.call.step, StepHistory()).attempt = attempt.number
-            self._probing.add(attempt.call.step)
-            self._kernel.spawn_task(self._reconcile(attempt.call, why))
+            self._flush(attempt)
+            self._find_out(attempt.call, why)
 
     def cancelled(self, attempt: StepAttempt) -> None:
         """The agent no longer waits for it, and the tool has cleaned up."""
         if self._settle(attempt):
+            self._end_streams(attempt)
             self._event("step.cancelled", attempt.call, attempt.number, outcome=_cut_off(attempt))
+            self._history.pop(attempt.call.step, None)
             self._activation.write_if_changed()
             self._activation.write_soon()
 
@@ -218,20 +219,35 @@ class Steps:
 
     def flush_streams(self) -> None:
         """Put all pieces that wait into the draft."""
-        for attempt in self._streaming:
-            self._append_deltas(attempt)
-        self._streaming.clear()
+        for attempt in list(self._streaming):
+            self._flush(attempt)
 
     # Details.
 
+    def _decide(self, call: Call, history: StepHistory) -> Decision:
+        """The gate's word; the consent that a step was admitted with is good for all its attempts."""
+        options, run = call.target.options, self._activation.run
+        grants = dict([history.granted]) if history.granted else self.grants
+        decision = self._kernel.decide(
+            Admission(
+                run.id, run.agent, run.session, call.name, options.effect.value, call.arguments_json, options.approval,
+                grants,
+            )
+        )  # fmt: skip
+        if decision.approval is not None and history.granted is None:
+            history.granted = next((hash, id) for hash, id in self.grants.items() if id == decision.approval)
+            del self.grants[history.granted[0]]
+        return decision
+
     def _launch(self, attempt: StepAttempt) -> None:
         # Between admission and launch the agent may have stopped waiting, or the run may have been closed.
-        if self.attempts.get(attempt.call.step) is not attempt:
+        if self.attempts.get(attempt.call.step) is not attempt or self._writer.closed:
             return
         if attempt.call.step in self._activation.brain.pending:
             attempt.launch()
         elif self._settle(attempt):
             self._event("step.cancelled", attempt.call, attempt.number, outcome="not run")
+            self._writer.write_now()
 
     def _settle(self, attempt: StepAttempt) -> bool:
         if self.attempts.get(attempt.call.step) is not attempt or self._writer.closed:
@@ -242,8 +258,10 @@ class Steps:
     def _complete_with_statements(self, attempt: StepAttempt, raw: str) -> None:
         step = attempt.call.step
         self.attempts[step] = attempt  # still under way until its SQL is in
+        attempt.committing = True
 
         def refused(error: Exception) -> None:
+            attempt.committing = False
             self.failed(attempt, describe(error), retry=False)
 
         draft = Draft(refused=refused)
@@ -257,34 +275,47 @@ class Steps:
         self._activation.expect_due(due, call.step)
 
     def _again(self, call: Call) -> None:
-        history = self._history.setdefault(call.step, StepHistory())
-        history.attempt += 1
-        history.last_type = "step.started"
-        if history.streamed:
-            self._writer.append("stream.reset", call.step, history.attempt, event_data(step=call.step))
-            history.streamed = False
-        self.begin(call, history.attempt, last_heartbeat=history.heartbeat)
+        if self._kernel.stopping:
+            return
+        history = self._history_of(call.step)
+        for name in history.streamed:
+            raw = event_data(step=call.step, name=name)
+            self._writer.append("stream.reset", call.step, history.attempt + 1, raw)
+        history.streamed = []
+        self.begin(call)
+
+    def _find_out(self, call: Call, why: str) -> None:
+        self._probing.add(call.step)
+        self._kernel.spawn_task(self._reconcile(call, why))
 
     async def _reconcile(self, call: Call, why: str) -> None:
+        result: str | None = None
         try:
             verdict = await self._kernel.hands.probe(call)
+            if isinstance(verdict, Happened):
+                result = call.target.signature.encode_result(verdict.result)
         except Exception as error:  # noqa: BLE001 - a broken probe knows nothing, and says so
             why, verdict = f"{why}; its probe failed: {error}", None
         self._probing.discard(call.step)
-        if self._writer.closed or call.step not in self._activation.brain.pending:
+        if self._writer.closed:
             return
-        if isinstance(verdict, Happened):
-            self._resolve(call, "happened", call.target.signature.encode_result(verdict.result), "probe")
+        if call.step not in self._activation.brain.pending:
+            self._activation.write_if_changed()  # it was withdrawn meanwhile: the run may have nothing else to do
+        elif result is not None:
+            self._resolve(call, "happened", result, "probe")
         elif verdict is DID_NOT_HAPPEN:
             self._resolve(call, "run-again", None, "probe")
         else:
-            self.unknown[call.step] = call
-            raw = (
-                f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"why":{encode(why)},'
-                f'"args":{call.arguments_json}}}'
-            )
-            self._writer.append("step.unknown", call.step, self._attempt_number(call.step), raw)
-            self._writer.write_now()
+            self._ask_people(call, why)
+
+    def _ask_people(self, call: Call, why: str) -> None:
+        self.unknown[call.step] = call
+        raw = event_data(
+            step=call.step, kind="tool", name=call.name, why=why, args=decode(call.arguments_json),
+            schema=call.target.signature.output_schema(),
+        )  # fmt: skip
+        self._writer.append("step.unknown", call.step, self._attempt_number(call.step), raw)
+        self._writer.write_now()
 
     def _resolve(self, call: Call, outcome: str, result: str | None, by: str | None) -> None:
         self.unknown.pop(call.step, None)
@@ -300,16 +331,22 @@ class Steps:
     def _event(self, type: str, call: Call, attempt: int, **fields: Any) -> None:
         self._writer.append(type, call.step, attempt, event_data(step=call.step, kind="tool", name=call.name, **fields))
 
-    def _append_deltas(self, attempt: StepAttempt) -> None:
+    def _flush(self, attempt: StepAttempt) -> None:
+        self._streaming.discard(attempt)
         for raw in attempt.take_deltas():
             self._writer.append("stream.delta", attempt.call.step, attempt.number, raw)
 
     def _end_streams(self, attempt: StepAttempt) -> None:
-        self._streaming.discard(attempt)
-        self._append_deltas(attempt)
+        self._flush(attempt)
         for name in attempt.streamed:
             raw = event_data(step=attempt.call.step, name=name)
             self._writer.append("stream.completed", attempt.call.step, attempt.number, raw)
+
+    def _history_of(self, step: int) -> StepHistory:
+        history = self._history.get(step)
+        if history is None:
+            history = self._history[step] = StepHistory()
+        return history
 
     def _attempt_number(self, step: int) -> int:
         history = self._history.get(step)

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 from perdure.journal.commands import Call, Command, OpenAsk, Receive, Spawn, Timer
 from perdure.values.clock import iso
 from perdure.values.ids import ask_id
+from perdure.values.runs import Run
 
 
 class Wait(NamedTuple):
-    """What a run waits for. `detail["kind"]` is ask, approval, unknown, message, child, retry, timer or pause."""
+    """What a run waits for. `detail["kind"]` is ask, approval, unknown, message, child, retry, timer,
+    pause, quarantine or worker."""
 
     reason: str
     detail: dict[str, Any]
@@ -30,6 +32,27 @@ def describe_wait(run: str, pending: Iterable[Command], retrying: Iterable[int],
     if best is None:
         return None
     return _describe(run, best[1], retries, unknowns, children)
+
+
+def describe_pause(run: str) -> Wait:
+    """Somebody paused it."""
+    return Wait(f"paused; go on with: perdure resume {run}", {"kind": "pause"})
+
+
+def describe_quarantine(run: str, data: dict[str, Any]) -> Wait:
+    """It was parked; `data` is that of the event that says so."""
+    why = data.get("reason", "unknown")
+    message = str(data.get("error", {}).get("message", "")).partition("\n")[0]
+    return Wait(f"parked ({why}: {message}); then: perdure retry {run}", {"kind": "quarantine", "why": why})
+
+
+def describe_missing(run: Run, versions: Iterable[str]) -> Wait:
+    """The node that owns it does not have its version."""
+    has = ", ".join(versions) or "none"
+    return Wait(
+        f"no worker has version {run.version} of agent {run.agent} (this one has: {has}); start one that does",
+        {"kind": "worker", "agent": run.agent, "version": run.version},
+    )
 
 
 def _rank(command: Command, unknowns: set[int]) -> int:

@@ -10,11 +10,12 @@ written alone, with a `refused` callback; the store then decides about nothing e
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Protocol
 
 from perdure.kernel.draft import Draft, Entry
 from perdure.kernel.group_commit import GroupCommit, Verdict
-from perdure.store.contract import Fence, RunUpdate, Transaction
+from perdure.store.contract import Fence, NewRun, RunUpdate, Transaction
 from perdure.values.clock import Clock
 from perdure.values.events import Event
 from perdure.values.runs import Run
@@ -34,6 +35,9 @@ class Author(Protocol):
 
     def refused(self, draft: Draft, refusal: Exception) -> None:
         """The draft changed nothing."""
+
+    def written_late(self, draft: Draft, *, accepted: bool) -> None:
+        """The draft was under way when the writer was closed; this is what became of it."""
 
 
 class Writer:
@@ -86,6 +90,21 @@ class Writer:
         self._alone.append(draft)
         self.write_now()
 
+    def unwritten(self) -> Iterator[Entry]:
+        """Entries that are not being written yet, in order."""
+        for draft in [*self._alone, self.draft]:
+            yield from draft.entries
+
+    def close(self) -> list[NewRun]:
+        """Write nothing more; gives the runs that will now not be created."""
+        if self.closed:
+            return []
+        self.closed = True
+        drafts = [*self._alone, self.draft]
+        self._alone.clear()
+        self.draft = Draft()
+        return [new for draft in drafts for new in draft.create]
+
     @property
     def quiet(self) -> bool:
         """True when nothing is being written or waits to be."""
@@ -119,7 +138,10 @@ class Writer:
     def _ended(self, verdict: Verdict) -> None:
         draft, self._writing = self._writing, None
         self._registered = False
-        if draft is None or self.closed:
+        if draft is None:
+            return
+        if self.closed:
+            self._author.written_late(draft, accepted=not isinstance(verdict, Exception))
             return
         events, self._events = self._events, []
         if isinstance(verdict, Exception):

@@ -30,7 +30,7 @@ T = TypeVar("T")
 EPOCH_US = 1_767_225_600_000_000
 
 #: A simulation that takes longer turns in circles.
-_TURNS_MOST = 3_000_000
+_TURNS_MOST = 300_000
 
 _node: contextvars.ContextVar[str] = contextvars.ContextVar("perdure_simulated_node", default="")
 
@@ -198,9 +198,17 @@ def run_simulated(
     host = SimulatedHost(pick) if pick is not None else SimulatedHost()
     collecting = gc.isenabled()
     gc.disable()  # a collection runs `finally` blocks of whoever died, at a moment nobody chose
+    main = host.start_on("", work(host))
     try:
-        return host.run_until_complete(work(host))
+        return host.run_until_complete(main)
+    except BaseException:
+        _broken_off.append(main)
+        raise
     finally:
         host.close()
         if collecting:
             gc.enable()
+
+
+#: Kept for good, so that what a broken-off simulation left half done is not collected in the middle of something else.
+_broken_off: list[object] = []

@@ -60,7 +60,7 @@ async def gather_evidence(store: Store, world: World, agents: Agents, accepted: 
     signals = {signal.id: signal for signal in await store.signals(["", *shards], limit=1_000_000)}
     return Evidence(
         runs=runs,
-        journals={id: await store.events(id) for id in runs},
+        journals={id: [_fresh(event) for event in await store.events(id)] for id in runs},
         asks=await store.asks(status=None, limit=1_000_000),
         signals=list(signals.values()),
         state={(agent, session): await store.state(agent, session or "") for agent, session in sorted(sessions)},  # type: ignore[type-var]
@@ -185,19 +185,14 @@ def timers_are_never_early(evidence: Evidence) -> Iterator[str]:
 
 def messages_arrive_once(evidence: Evidence) -> Iterator[str]:
     """What an agent sent is received once, waits for its run, or its run is over; in the order sent (I10)."""
-    received: defaultdict[str, list[str]] = defaultdict(list)
-    for id, events in evidence.journals.items():
-        shared = _shared(evidence, id)
-        for event in events:
-            if event.type == "message.received" and event.seq > shared and event.data.get("sender"):
-                received[_letter(event.data["sender"], event.data["topic"], event.data["value"])].append(id)
+    received = _letters_received(evidence)
     waiting = Counter(_signal_letter(signal) for signal in evidence.signals if signal.kind == "message")
     for id, events in evidence.journals.items():
         sent = [event for event in events if event.type == "message.sent" and event.seq > _shared(evidence, id)]
         letters = Counter(_letter(id, event.data["name"], event.data["value"]) for event in sent)
         for event in sent:
             letter = _letter(id, event.data["name"], event.data["value"])
-            got, wanted = len(received[letter]), letters[letter]
+            got, wanted = received[letter], letters[letter]
             if got + waiting[letter] > wanted:
                 yield f"{id}: a message was received {got + waiting[letter]} times instead of {wanted}: {letter}"
             if got + waiting[letter] < wanted and not _is_over(evidence, event.data["to"]):
@@ -228,7 +223,7 @@ def sessions_keep_their_state(evidence: Evidence) -> Iterator[str]:
     for (agent, session), state in evidence.state.items():
         runs = [run for run in evidence.runs.values() if (run.agent, run.session) == (agent, session)]
         changes: dict[str, str] = {}
-        for events in sorted((evidence.journals[run.id] for run in runs), key=_begun_at):
+        for events in sorted((evidence.journals[run.id] for run in runs), key=_begun_in(evidence)):
             for event in events:
                 if event.type == "run.started":
                     seen = {key: encode(value) for key, value in event.data.get("state", {}).items()}
@@ -269,7 +264,7 @@ def replays_agree(evidence: Evidence) -> Iterator[str]:
             continue
         info = RunInfo(run.id, run.agent, run.version, run.session, run.parent, run.attempt)
         brain = Brain(id, lambda brain, agent=agent, info=info: run_agent(agent, brain, info))  # type: ignore[misc]
-        brain.replay(events)
+        brain.replay([_fresh(event) for event in events])
         if brain.divergence is not None:
             yield f"{id}: {brain.divergence}"
         elif events[-1].type == "run.succeeded":
@@ -284,6 +279,11 @@ CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     approvals_are_used_once, timers_are_never_early, messages_arrive_once, children_belong_to_a_step,
     sessions_keep_their_state, asks_agree_with_journals, replays_agree,
 )  # fmt: skip
+
+
+def _fresh(event: Event) -> Event:
+    """The event as it was written: what its decoded data has been through since is not evidence."""
+    return Event(event.run, event.seq, event.type, event.time_us, event.step, event.attempt, event.raw)
 
 
 def _is_result(event: Event) -> bool:
@@ -329,6 +329,29 @@ def _letter(sender: str, topic: str, value: Any) -> str:
     return encode([sender, topic, value])
 
 
+def _letters_received(evidence: Evidence) -> Counter[str]:
+    """How often each letter was received, not counting unread ones that a run hands on to its continuation."""
+    received: Counter[str] = Counter()
+    for id, events in evidence.journals.items():
+        predecessor, _, _ = id.rpartition("~")
+        handed_on: Counter[str] = Counter()
+        if predecessor:
+            number = int(id.rpartition("~")[2])
+            earlier = predecessor if number == 2 else f"{predecessor}~{number - 1}"
+            handed_on = Counter(_letter(earlier, e.data["topic"], e.data["value"]) for e in _receipts(evidence, earlier))
+        letters = Counter(
+            _letter(event.data["sender"], event.data["topic"], event.data["value"])
+            for event in events
+            if event.type == "message.received" and event.seq > _shared(evidence, id) and event.data.get("sender")
+        )
+        received += letters - handed_on
+    return received
+
+
+def _receipts(evidence: Evidence, run: str) -> list[Event]:
+    return [event for event in evidence.journals.get(run, []) if event.type == "message.received"]
+
+
 def _signal_letter(signal: Signal) -> str:
     data = decode(signal.data)
     return _letter(data.get("sender") or "", data["topic"], data["value"])
@@ -339,6 +362,12 @@ def _is_over(evidence: Evidence, to: dict[str, str]) -> bool:
     return "run" in to and (run is None or run.status.terminal)
 
 
-def _begun_at(events: list[Event]) -> tuple[int, str]:
-    started = next((event for event in events if event.type == "run.started"), None)
-    return (started.time_us, started.run) if started is not None else (1 << 62, "")
+def _begun_in(evidence: Evidence) -> Callable[[list[Event]], tuple[int, int]]:
+    """Sorts journals by when their runs began: by commit where the test saw it, else by the clock."""
+    order = {event.run: place for place, event in enumerate(evidence.accepted) if event.type == "run.started"}
+
+    def begun(events: list[Event]) -> tuple[int, int]:
+        started = next((event for event in events if event.type == "run.started"), None)
+        return (1 << 62, 0) if started is None else (order.get(started.run, 0), started.time_us)
+
+    return begun

@@ -70,7 +70,7 @@ class Committer:
             self._check_fence(work.fence)
         elif work.events or work.updates or work.consume or work.open_asks or work.state or work.statements:
             raise ValueError("a transaction without a fence may only create runs, put signals and close asks")
-        if not work.statements and _refusable(work) <= 1:
+        if _refusable(work) <= 1:
             return self._write(work)
         self._journals.flush()
         self._execute("savepoint alone")
@@ -104,6 +104,11 @@ class Committer:
         for signal_id in work.consume:
             self._consume(signal_id)
         for new in work.create:
+            if new.run.forked_from is not None:
+                # Whatever it shares must be found, also what this very transaction appends.
+                self._journals.append(rows)
+                self._journals.flush()
+                rows = []
             rows += self._create(new)
         if fence is not None:
             for run, update in work.updates.items():
@@ -122,7 +127,6 @@ class Committer:
         run = new.run
         first, steps = 1, 0
         if run.forked_from is not None:
-            self._journals.flush()
             first, steps = run.forked_from[1] + 1, shared_steps(self._db, *run.forked_from)
         for seq, event in enumerate(new.events, first):
             if event.seq != seq or event.run != run.id:
@@ -207,8 +211,10 @@ class _AllUndoneError(Exception):
 
 
 def _refusable(work: Transaction) -> int:
-    """How many of its parts may be refused after another has written."""
-    return len(work.updates) + len(work.create) + len(work.consume) + len(work.open_asks) + len(work.close_asks)
+    """How many of its parts may be refused after another has written; a fork and a user's SQL count for more than one."""
+    known = len(work.updates) + len(work.create) + len(work.consume) + len(work.open_asks) + len(work.close_asks)
+    forks = sum(new.run.forked_from is not None for new in work.create)
+    return known + forks + 2 * len(work.statements)
 
 
 def _session_busy(run: str, error: apsw.ConstraintError) -> Exception:

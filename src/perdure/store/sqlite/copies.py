@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import apsw
@@ -10,6 +9,7 @@ import apsw
 from perdure.errors import InvalidSetting
 from perdure.store.queries import load_queries
 from perdure.store.sqlite.failures import named_failures
+from perdure.store.sqlite.files import publish
 from perdure.store.sqlite.schema import connect
 
 _PATIENCE_MS = 30_000
@@ -42,7 +42,7 @@ def back_up(path: str, target: str, vfs: str | None) -> None:
             raise _taken(target)
         try:
             _copy(path, part, vfs)
-            _publish(part, Path(target))
+            publish(part, Path(target))
         except FileExistsError as error:
             raise _taken(target) from error
         finally:
@@ -65,18 +65,3 @@ def _copy(path: str, part: Path, vfs: str | None) -> None:
     finally:
         copy.close()
         source.close()
-
-
-def _publish(part: Path, target: Path) -> None:
-    _sync(part)
-    # A link, not a rename: it never replaces what is there.
-    target.hardlink_to(part)
-    _sync(target.absolute().parent)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

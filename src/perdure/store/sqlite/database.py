@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
 
 from perdure.errors import StoreBroken, StoreBusy, StoreError
 from perdure.store.sqlite import reads
-from perdure.store.sqlite.failures import named_failures, store_error
+from perdure.store.sqlite.failures import store_error
 from perdure.store.sqlite.log import Log
 from perdure.store.sqlite.schema import connect, open_database
 from perdure.values.clock import Clock
@@ -43,7 +44,7 @@ class Database:
         self._writer: apsw.Connection | None = None
         self.log: Log
         self._reader: apsw.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, "perdure-store")
+        self._thread: ThreadPoolExecutor
         self._last_in_thread: Future[Any] | None = None
         self._average_seconds = 0.0
         self._changes = 0
@@ -51,23 +52,28 @@ class Database:
 
     def open(self) -> apsw.Connection:
         """Make or migrate the file; returns the connection for writes. Raises StoreError."""
-        with named_failures(self.path):
+        self._refuse_if_broken()
+        try:
             self._writer = open_database(self.path, slots=self._slots, patience_ms=_PATIENCE_MS, vfs=self._vfs)
+        except (apsw.Error, OSError) as error:
+            raise self._failure(error) from error
         self.log = Log(self._writer)
+        self._thread = ThreadPoolExecutor(1, "perdure-store")
         return self._writer
 
     async def close(self) -> None:
         """Wait for the write under way and let go of the file; idempotent."""
         if self._last_in_thread is not None:
             await asyncio.wait([asyncio.wrap_future(self._last_in_thread)])
-        self._thread.shutdown()
+            self._thread.shutdown()
         connections, self._reader, self._writer = (self._reader, self._writer), None, None
         for connection in connections:
             if connection is not None:
                 if self._broken is not None:
                     # The last connection would copy the log into the database and delete it: hands off.
                     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-                with named_failures(self.path):
+                # What cannot be copied now stays in the log: nothing to tell, nothing lost.
+                with suppress(apsw.Error):
                     connection.close()
 
     async def write(self, work: Callable[[], Result]) -> Result:
@@ -110,9 +116,12 @@ class Database:
             self._changes = self.read(reads.changes)
         return self._changes
 
-    def _usable(self) -> apsw.Connection:
+    def _refuse_if_broken(self) -> None:
         if self._broken is not None:
             raise StoreBroken(str(self._broken))
+
+    def _usable(self) -> apsw.Connection:
+        self._refuse_if_broken()
         if self._writer is None:
             raise StoreError(f"{self.path}: the store is closed. Call open() first.")
         return self._writer
@@ -121,8 +130,7 @@ class Database:
         return self._last_in_thread is not None and not self._last_in_thread.done()
 
     def _timed(self, work: Callable[[], Result]) -> Result:
-        if self._broken is not None:
-            raise StoreBroken(str(self._broken))
+        self._refuse_if_broken()
         start = self._clock.monotonic()
         try:
             result = work()

@@ -25,7 +25,13 @@ _RUN_CONDITIONS = {
     "before": "key < (select key from perdure_runs where id = :before)",
     "suffix": "substr(id, -length(:suffix)) = :suffix",
 }
-_ASK_CONDITIONS = {"run": "run = :run", "to": "addressee = :to", "status": "status = :status"}
+_ASK_CONDITIONS = {
+    "run": "run = :run",
+    "to": "addressee = :to",
+    "status": "status = :status",
+    # Spelled out, for the index that holds no others.
+    "open": "status = 'open'",
+}
 
 
 def run(db: apsw.Connection, id: str) -> Run | None:
@@ -97,7 +103,8 @@ def ask(db: apsw.Connection, id: str) -> Ask | None:
 
 def asks(db: apsw.Connection, run: str | None, to: str | None, status: str | None, limit: int) -> list[Ask]:
     """Questions and approvals, oldest first."""
-    sql, values = _narrowed(_SQL["asks"], _ASK_CONDITIONS, {"run": run, "to": to, "status": status})
+    asked = {"run": run, "to": to, "open" if status == "open" else "status": status}
+    sql, values = _narrowed(_SQL["asks"], _ASK_CONDITIONS, asked)
     return [ask_of(row) for row in db.execute(sql, values | {"limit": limit})]
 
 

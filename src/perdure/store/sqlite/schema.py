@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import apsw
 
-from perdure.errors import StoreNewer, StoreReadOnly
+from perdure.errors import StoreNewer
 from perdure.store.queries import load_migrations
 from perdure.store.sqlite.failures import corrupt
+from perdure.store.sqlite.files import make_file
 
 #: "Prdr" in ASCII, in the header of every store
 APPLICATION_ID = 0x50726472
@@ -24,7 +23,7 @@ def open_database(path: str, *, slots: int, patience_ms: int, vfs: str | None = 
 
     Raises StoreNewer, StoreCorrupt, StoreReadOnly, and the driver's own errors.
     """
-    _make_file(path)
+    make_file(Path(path))
     db = connect(path, patience_ms=patience_ms, vfs=vfs)
     try:
         _refuse_foreign(db, path)
@@ -43,8 +42,9 @@ def connect(path: str, *, patience_ms: int, vfs: str | None = None) -> apsw.Conn
     """A connection with our settings; the file must exist."""
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=200)
     db.set_busy_timeout(patience_ms)
-    # NORMAL would lose acknowledged commits with the power; OFF the whole store.
-    pragma(db, "synchronous = full")
+    # NORMAL would lose acknowledged commits with the power. EXTRA is FULL, and also keeps the rollback journal of
+    # the set-up from coming back after a power cut and undoing it.
+    pragma(db, "synchronous = extra")
     # Savepoints journal to memory: no file that could fill the disk or slow the commit down.
     pragma(db, "temp_store = memory")
     # A burst may leave a long log: it shrinks back when it begins anew.
@@ -86,17 +86,6 @@ def pragma(db: apsw.Connection, text: str) -> int:
     """Run a pragma and return its number (0 when it has none)."""
     value = db.execute(f"pragma {text}").get
     return value if isinstance(value, int) else 0
-
-
-def _make_file(path: str) -> None:
-    directory = Path(path).parent
-    if not directory.is_absolute():
-        directory.mkdir(parents=True, exist_ok=True)
-    if not directory.is_dir():
-        raise StoreReadOnly(f"{path}: there is no directory {directory}. Make it, or choose another --store.")
-    with suppress(FileExistsError):
-        # Journals hold what users said and tools returned: nobody else on this machine may read them.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _refuse_foreign(db: apsw.Connection, path: str) -> None:

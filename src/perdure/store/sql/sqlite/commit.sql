@@ -28,12 +28,13 @@ set status = ?, updated = ?, reason = ?, wait = ?, wake_at = ?, attempt = coales
 where key = ? and status not in ('succeeded', 'failed', 'cancelled');
 
 -- name: session_taken
--- A run of the session that has not ended.
-select id from perdure_runs
+-- A run of the session that has not ended. The indexes are named: a session may have thousands of ended runs.
+select id from perdure_runs indexed by perdure_runs_active
 where agent = ?1 and session = ?2 and session is not null
     and status in ('running', 'waiting', 'paused', 'quarantined')
 union all
-select id from perdure_runs where agent = ?1 and session = ?2 and session is not null and status = 'queued'
+select id from perdure_runs indexed by perdure_runs_next
+where agent = ?1 and session = ?2 and session is not null and status = 'queued'
 limit 1;
 
 -- name: run_taken

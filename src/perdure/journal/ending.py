@@ -1,0 +1,60 @@
+"""How runs and their steps end, as values and as exceptions that agent code sees."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.errors import ApprovalRejected, ChildFailed, StepError, StepTimeout, UnknownOutcome
+
+
+class ContinueAs(BaseException):
+    """Ends the run; its work goes on in a new one with `input_json`. A BaseException so that no `except Exception` catches it."""
+
+    def __init__(self, input_json: str) -> None:
+        super().__init__("the run continues in a new one")
+        self.input_json = input_json
+
+
+class Evicted(BaseException):
+    """Clean-up code of a run that left memory tried to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the agent's function ended. Exactly one field is set; `value` is plain data as JSON text."""
+
+    value: str | None = None
+    error: BaseException | None = None
+    cancelled: bool = False
+    continue_as: str | None = None
+
+
+def outcome_of(main: asyncio.Task[str], *, cancelling: bool) -> Outcome:
+    """How the task of the agent's function ended."""
+    if main.cancelled():
+        if cancelling:
+            return Outcome(cancelled=True)
+        return Outcome(error=asyncio.CancelledError("the agent cancelled itself"))
+    error = main.exception()
+    if error is None:
+        return Outcome(value=main.result())
+    if isinstance(error, ContinueAs):
+        return Outcome(continue_as=error.input_json)
+    return Outcome(error=error)
+
+
+def step_error(error: dict[str, Any], step: int | None) -> StepError:
+    """A step's recorded error as an exception."""
+    kinds: dict[str, type[StepError]] = {
+        "StepTimeout": StepTimeout, "ApprovalRejected": ApprovalRejected, "UnknownOutcome": UnknownOutcome,
+    }  # fmt: skip
+    kind = error.get("type", "StepError")
+    return kinds.get(kind, StepError)(error.get("message", ""), type=kind, step=step)
+
+
+def child_error(run: str, error: dict[str, Any], step: int | None) -> ChildFailed:
+    """A child's recorded end as an exception."""
+    kind, message = error.get("type", "RunCancelled"), error.get("message", "the child was cancelled")
+    return ChildFailed(f"{run}: {kind}: {message}", type=kind, run=run, step=step)

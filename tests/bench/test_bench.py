@@ -1,0 +1,183 @@
+"""The benchmark says what it promises to say. How fast anything is, no test asks: that depends on the machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import perdure
+from perdure.bench import command as bench
+from perdure.bench.figures import METRICS, Figure, percentile, settle
+from perdure.bench.killing import Line, judge
+from perdure.bench.sizes import Sizes
+from perdure.bench.worker import WORKLOADS
+
+TINY = Sizes(
+    rounds=1, raw_commits=4, sequential_runs=1, sequential_steps=3, concurrent_runs=2, concurrent_steps=2, short_runs=3,
+    idle_calls=2, children=3, parked_runs=6, parked_batch=3, parked_warm_up=3, idle_seconds=0.01, wakes=2,
+    killed_runs=2, killed_steps=2, kill_after_lines=2, short_journal_steps=2, long_journal_steps=4, returns=1,
+    long_run_steps=12, window_steps=4, stored_events=50, starts=1,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _children_find_perdure(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(perdure.__file__).parents[1]))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """`--quick` is quicker still."""
+    monkeypatch.setattr(bench, "QUICK", TINY)
+
+
+def invoke(*words):
+    """Run the command in this process."""
+    return CliRunner().invoke(bench.command, [*words])
+
+
+def json_lines(result):
+    """What it printed for programs."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_json_lines_carry_metric_value_unit_and_bar(tiny, tmp_path):
+    """Programs read one object a line: the machine first, then every figure of the workloads asked for."""
+    result = invoke("--quick", "--workload", "W1", "--workload", "W3", "--json", "--store", str(tmp_path))
+
+    assert result.exit_code == 0, result.output
+    machine, *figures = json_lines(result)
+    assert machine["machine"]["raw_commit_ms_p50"] > 0
+    assert [(line["workload"], line["metric"]) for line in figures] == [
+        ("W1", "step_ms_p50"),
+        ("W1", "step_vs_raw_commit"),
+        ("W1", "raw_commit_ms_p50"),
+        ("W3", "runs_per_second"),
+        ("W3", "idle_call_ms_p50"),
+        ("W3", "idle_call_ms_p99"),
+    ]
+    for line in figures:
+        assert set(line) == {"workload", "metric", "value", "unit", "bar", "pass"}
+        assert line["value"] > 0
+        assert (line["bar"] is None) == (line["pass"] is None)
+
+
+def test_a_person_sees_the_bar_beside_each_figure(tiny, tmp_path):
+    """Without --json: a line about the machine, then lines of metric, value, unit, bar and verdict."""
+    result = invoke("--quick", "--workload", "W7", "--repeat", "2", "--store", f"sqlite:///{tmp_path}")
+
+    assert result.exit_code == 0, result.output
+    machine, figure = result.stdout.splitlines()
+    assert machine.startswith("Python ")
+    assert "raw commit" in machine
+    assert figure.startswith("W7 ")
+    assert "join_1000_seconds" in figure
+    assert "<= 0.6" in figure
+
+
+def test_nothing_is_left_on_the_disk(tiny, tmp_path):
+    """Stores are made below --store and removed again."""
+    assert invoke("--quick", "--workload", "W2", "--store", str(tmp_path)).exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_directory_is_refused(tmp_path):
+    """--store names a directory that exists."""
+    result = invoke("--store", str(tmp_path / "nowhere"))
+
+    assert result.exit_code == 2
+    assert "there is no directory" in result.output
+
+
+@pytest.mark.parametrize(
+    ("workload", "metrics"),
+    [
+        (
+            "W4",
+            ["rss_bytes_per_parked", "disk_bytes_per_parked", "idle_cpu_percent", "wake_ms_p50", "wake_ms_p99"],
+        ),
+        ("W6", ["replay_1000_ms", "replay_10000_ms"]),
+        ("growth", ["flat_step_ratio", "journal_ratio", "million_ratio"]),
+        ("start", ["import_seconds", "help_seconds", "idle_worker_mb"]),
+    ],
+)
+def test_every_workload_gives_its_figures(workload, metrics, tmp_path):
+    """Each runs to its end in processes of its own, and names its figures as docs/benchmarks.md does."""
+    figures = bench.measure(workload, TINY, tmp_path)
+
+    assert [figure.metric for figure in figures] == metrics
+
+
+def test_a_killed_worker_loses_nothing_and_repeats_no_unrepeatable_effect(tmp_path):
+    """W5's counts are not a matter of speed."""
+    figures = {figure.metric: figure.value for figure in bench.measure("W5", TINY, tmp_path)}
+
+    assert set(figures) == {
+        "all_resumed_seconds",
+        "all_resumed_from_exec_seconds",
+        "lost",
+        "repeated",
+        "repeated_reads",
+    }
+    assert figures["lost"] == 0
+    assert figures["repeated"] == 0
+
+
+def test_every_workload_is_offered():
+    """What a worker can measure, the command line can ask for."""
+    assert list(bench.WORKLOADS) == list(WORKLOADS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "passed"),
+    [
+        ("step_ms_p50", 0.3, True),
+        ("step_ms_p50", 0.31, False),
+        ("steps_per_second", 10_000, True),
+        ("steps_per_second", 9_999, False),
+        ("idle_call_ms_p99", 99, None),
+    ],
+)
+def test_a_figure_is_held_against_its_bar(metric, value, passed):
+    """At the bar is enough; a figure without one neither passes nor fails."""
+    assert Figure("W", metric, value).as_json()["pass"] is passed
+
+
+def test_of_several_rounds_the_median_counts_but_the_worst_where_nothing_is_allowed():
+    """One lost step in three rounds is a lost step."""
+    assert settle("step_ms_p50", [0.2, 0.9, 0.3]) == 0.3
+    assert settle("lost", [0, 0, 1]) == 1
+
+
+def test_percentiles_are_elements_of_the_sample():
+    """Element floor(n * p), as on the peers."""
+    sample = [float(number) for number in range(200, 0, -1)]
+    assert percentile(sample, 0.5) == 101
+    assert percentile(sample, 0.99) == 199
+
+
+def test_bars_are_those_of_the_issue():
+    """A figure that has to be reached has its bar here; the rest is for information."""
+    assert {name for name, metric in METRICS.items() if metric.bar is None} == {
+        "raw_commit_ms_p50",
+        "idle_call_ms_p99",
+        "all_resumed_from_exec_seconds",
+        "repeated_reads",
+    }
+
+
+def test_recovery_is_judged_by_the_lines_alone():
+    """Lost is a step without a line, repeated a line too many; resumed is the last run's first line afterwards."""
+    old, new = 1, 2
+    before = [Line(0, 0, 1.0, old), Line(1, 0, 1.1, old)]
+    after = [Line(0, 0, 3.2, new), Line(0, 1, 3.4, new), Line(1, 1, 3.5, new)]
+
+    found = judge(before + after, old, 2, 3, executed=2.0, ready=3.0)
+
+    assert found["lost"] == 2
+    assert found["repeated"] == 1
+    assert found["resumed"] == pytest.approx(0.5)
+    assert found["resumed_from_exec"] == pytest.approx(1.5)

@@ -1,0 +1,215 @@
+"""Two stores that share no logic are asked the same things: they accept, refuse and answer alike."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from perdure.store import MemoryStore, SqliteStore
+from perdure.store.contract import (
+    Ask,
+    AskClose,
+    Fence,
+    NewRun,
+    RunFilter,
+    RunUpdate,
+    Signal,
+    Statement,
+    Store,
+    Transaction,
+)
+from perdure.testing.clock import FakeClock
+from perdure.values.events import Event
+from perdure.values.runs import Run, RunStatus
+
+SHARDS = ["a/0", "a/1", "b/0"]
+AGENTS = ["a", "b"]
+#: A session lives in one shard.
+SESSIONS = {"a/0": "s", "a/1": "t", "b/0": "s"}
+NODES = ["node_a", "node_b"]
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A directory in memory where the system has one."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("block", [0, *(pytest.param(block, marks=pytest.mark.slow) for block in range(1, 6))])
+def test_memory_and_sqlite_agree(disk, block):
+    """Twenty seeds of sixty calls each, right and wrong ones mixed."""
+    for seed in range(block * 20, block * 20 + 20):
+        asyncio.run(compare(disk / f"{seed}.db", Random(seed)))
+
+
+async def compare(path: Path, dice: Random) -> None:
+    clock = FakeClock()
+    stores: list[Store] = [MemoryStore(clock=clock), SqliteStore(str(path), clock=clock)]
+    for store in stores:
+        await store.open()
+    client = Client(dice, clock)
+    accepted = 0
+    for _ in range(60):
+        await clock.advance(dice.choice([0, 0, 1, 20]))
+        if dice.random() < 1 / 5:
+            await client.own(stores)
+        else:
+            batch = [client.transaction() for _ in range(dice.randint(1, 4))]
+            outcomes = [await store.commit(batch) for store in stores]
+            seen = [[type(outcome) if isinstance(outcome, Exception) else outcome for outcome in each] for each in outcomes]
+            assert seen[0] == seen[1], outcomes
+            accepted += sum(not isinstance(outcome, Exception) for outcome in outcomes[0])
+            for transaction, outcome in zip(batch, outcomes[0], strict=True):
+                client.learn(transaction, outcome)
+        first, second = [await answers(store, client) for store in stores]
+        assert first == second
+    assert accepted > 10
+    for store in stores:
+        assert await store.check() == []
+        await store.close()
+
+
+async def answers(store: Store, client: Client) -> list[Any]:
+    """What a store says to every question."""
+    until = client.clock.now_us()
+    found: list[Any] = [await store.run(run) for run in client.ends]
+    found += [await store.events(run) for run in client.ends]
+    found += [await store.run_signals(run) for run in client.ends]
+    for agent in AGENTS:
+        for session in ("s", "t"):
+            found += [await store.session_active(agent, session), await store.session_next(agent, session)]
+            found += [await store.state(agent, session), await store.runs(RunFilter(agent=agent, session=session))]
+        found.append(await store.run_by_key(agent, "key"))
+    for shards in (SHARDS, SHARDS[:1], []):
+        found += [await store.ready(shards, 3), await store.active(shards), await store.due(shards, until, 3)]
+        found += [await store.next_due(shards), await store.signals(shards, limit=3)]
+    found += [await store.runs(RunFilter(limit=5)), await store.asks(), await store.asks(to="ann", status=None)]
+    found += [await store.shards()]
+    return found
+
+
+class Client:
+    """Makes calls by the dice, knowing enough to make most of them right."""
+
+    def __init__(self, dice: Random, clock: FakeClock) -> None:
+        self.dice = dice
+        self.clock = clock
+        #: run -> number of its last event
+        self.ends: dict[str, int] = {}
+        self.shard_of: dict[str, str] = {}
+        self.epochs: dict[str, int] = dict.fromkeys(SHARDS, 0)
+        self.owners: dict[str, str] = {}
+        self.signals: list[int] = []
+        self.asks: list[str] = []
+
+    async def own(self, stores: list[Store]) -> None:
+        """Claim, renew or release, on all stores."""
+        node, shard = self.dice.choice(NODES), self.dice.choice(SHARDS)
+        held = self.epochs[shard]
+        kind = self.dice.choice(["claim", "claim", "renew", "release"])
+        results: list[Any] = []
+        for store in stores:
+            if kind == "claim":
+                results.append(await store.claim(node, [shard], 30))
+            elif kind == "renew":
+                results.append(await store.renew(node, [_lease(shard, held)], 30))
+            else:
+                results.append(await store.release(node, [_lease(shard, held)]))
+        assert results[0] == results[1]
+        for name, epoch in results[0] or []:
+            self.epochs[name] = epoch
+
+    def transaction(self) -> Transaction:
+        """One to three things at once."""
+        shard = self.dice.choice(SHARDS)
+        epoch = self.epochs[shard] - (self.dice.random() < 0.05)
+        work = Transaction(fence=None if self.dice.random() < 0.05 else Fence(shard, epoch))
+        for _ in range(self.dice.randint(1, 3)):
+            self.dice.choice([self.create, self.append, self.append, self.move, self.move, self.tell, self.ask])(work, shard)
+        if self.dice.random() < 0.1:
+            work.state = (self.dice.choice(AGENTS), "s", {self.dice.choice("xy"): self.dice.choice([None, "1", "2"])})
+        if self.dice.random() < 0.05:
+            work.statements = [Statement(self.dice.choice(["create table t (a unique)", "insert into t values (1)"]))]
+        return work
+
+    def create(self, work: Transaction, shard: str) -> None:
+        run, agent = f"run_{self.dice.randint(0, 12)}", shard[0]
+        fork = self.dice.choice(list(self.ends)) if self.ends and self.dice.random() < 0.2 else None
+        shared = self.dice.randint(1, self.ends[fork] + (self.dice.random() < 0.1)) if fork else 0
+        row = Run(
+            run, agent, "v1", self.dice.choice([SESSIONS[shard], None]), shard,
+            self.dice.choice([RunStatus.QUEUED] * 5 + [RunStatus.PAUSED]), self.now(), self.now(),
+            priority=self.dice.randint(0, 2),
+            idempotency_key="key" if self.dice.random() < 0.1 else None,
+            forked_from=(fork, shared) if fork else None,
+        )  # fmt: skip
+        must_be_free = self.dice.random() < 0.2
+        work.create = [*work.create, NewRun(row, [self.event(run, shared + 1)], must_be_free)]
+
+    def append(self, work: Transaction, shard: str) -> None:
+        run = self.some_run(shard)
+        planned = sum(event.run == run for event in work.events)
+        gap = self.dice.random() < 0.03
+        work.events = [*work.events, self.event(run, self.ends.get(run, 0) + planned + 1 + gap)]
+
+    def move(self, work: Transaction, shard: str) -> None:
+        status = self.dice.choice([*RunStatus, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.WAITING])
+        wake_at = self.dice.choice([None, self.now(), self.now() + 10_000_000])
+        work.updates = {
+            **work.updates,
+            self.some_run(shard): RunUpdate(status, self.now(), "why", {"kind": "x"}, wake_at, self.dice.choice([None, 2])),
+        }
+
+    def tell(self, work: Transaction, shard: str) -> None:
+        if self.signals and self.dice.random() < 1 / 2:
+            work.consume = [*work.consume, self.dice.choice(self.signals)]
+        else:
+            run = self.dice.choice([None, self.some_run(shard)])
+            signal = Signal(shard[0], SESSIONS[shard], run, "message", "{}", shard, self.now())
+            work.signals = [*work.signals, signal]
+
+    def ask(self, work: Transaction, shard: str) -> None:
+        if self.asks and self.dice.random() < 1 / 2:
+            close = AskClose(self.dice.choice(self.asks), "answered", self.now(), "1", lenient=self.dice.random() < 1 / 4)
+            work.close_asks = [*work.close_asks, close]
+        else:
+            run = self.some_run(shard)
+            ask = Ask(f"{run}:{self.dice.randint(1, 3)}", run, shard[0], None, shard, 1, "ask", "?", "{}", "ann", self.now())
+            work.open_asks = [*work.open_asks, ask]
+
+    def learn(self, work: Transaction, outcome: Any) -> None:
+        """Remember what was accepted."""
+        if isinstance(outcome, Exception):
+            return
+        self.signals += [id for id in outcome or [] if id]
+        self.asks += [ask.id for ask in work.open_asks]
+        for event in work.events:
+            self.ends[event.run] = event.seq
+        for new in work.create:
+            self.ends[new.run.id] = new.events[-1].seq
+            self.shard_of[new.run.id] = new.run.shard
+
+    def some_run(self, shard: str) -> str:
+        """Mostly one of the shard."""
+        runs = [run for run in self.ends if self.shard_of[run] == shard]
+        return self.dice.choice(runs) if runs and self.dice.random() < 0.95 else f"run_{self.dice.randint(0, 12)}"
+
+    def event(self, run: str, seq: int) -> Event:
+        step = self.dice.choice([None, None, 1, 2, 5])
+        return Event(run, seq, self.dice.choice(["progress", "custom.x"]), self.now(), step, step and 1, "{}")
+
+    def now(self) -> int:
+        return self.clock.now_us()
+
+
+def _lease(shard: str, epoch: int) -> Any:
+    return Fence(shard, epoch)

@@ -1,0 +1,15 @@
+"""Every scenario is played on each store, and once more with waiting runs evicted at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure import Settings
+from tests.scenario.worlds import World
+
+
+@pytest.fixture(params=["memory", "sqlite", "memory-evicting", "sqlite-evicting"])
+def world(request, tmp_path):
+    store, _, evicting = request.param.partition("-")
+    settings = Settings(idle_most=0) if evicting else Settings()
+    return World(store, tmp_path, settings)
