@@ -19,7 +19,7 @@ TINY = Sizes(
     rounds=1, raw_commits=4, sequential_runs=1, sequential_steps=3, concurrent_runs=2, concurrent_steps=2, short_runs=3,
     idle_calls=2, children=3, parked_runs=6, parked_batch=3, parked_warm_up=3, idle_seconds=0.01, wakes=2,
     killed_runs=2, killed_steps=2, kill_after_lines=2, short_journal_steps=2, long_journal_steps=4, returns=1,
-    long_run_steps=12, window_steps=4, stored_events=50, starts=1,
+    long_run_steps=12, window_steps=2, windows=2, stored_events=50, starts=1,
 )  # fmt: skip
 
 

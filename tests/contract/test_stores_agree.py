@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,38 +43,47 @@ def disk() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.parametrize("block", [0, *(pytest.param(block, marks=pytest.mark.slow) for block in range(1, 6))])
+@pytest.mark.parametrize("block", [0, *(pytest.param(block, marks=pytest.mark.slow) for block in range(1, 4))])
 def test_memory_and_sqlite_agree(disk, block):
     """Twenty seeds of sixty calls each, right and wrong ones mixed."""
+    accepted = 0
     for seed in range(block * 20, block * 20 + 20):
-        asyncio.run(compare(disk / f"{seed}.db", Random(seed)))
+        accepted += asyncio.run(compare(disk / f"{seed}.db", Random(seed)))
+    assert accepted > 20 * 20
 
 
-async def compare(path: Path, dice: Random) -> None:
+async def compare(path: Path, dice: Random) -> int:
+    """Do the same to both; how many transactions were accepted."""
     clock = FakeClock()
     stores: list[Store] = [MemoryStore(clock=clock), SqliteStore(str(path), clock=clock)]
     for store in stores:
         await store.open()
     client = Client(dice, clock)
+    for shard in SHARDS:
+        await client.own(stores, "claim", shard)
     accepted = 0
     for _ in range(60):
-        await clock.advance(dice.choice([0, 0, 1, 20]))
+        await clock.advance(dice.choice([0, 0, 0, 1, 20]))
         if dice.random() < 1 / 5:
-            await client.own(stores)
+            await client.own(stores, dice.choice(["claim"] * 3 + ["renew", "release"]), dice.choice(SHARDS))
         else:
             batch = [client.transaction() for _ in range(dice.randint(1, 4))]
             outcomes = [await store.commit(batch) for store in stores]
-            seen = [[type(outcome) if isinstance(outcome, Exception) else outcome for outcome in each] for each in outcomes]
-            assert seen[0] == seen[1], outcomes
+            assert [seen(outcome) for outcome in outcomes[0]] == [seen(outcome) for outcome in outcomes[1]], outcomes
             accepted += sum(not isinstance(outcome, Exception) for outcome in outcomes[0])
             for transaction, outcome in zip(batch, outcomes[0], strict=True):
                 client.learn(transaction, outcome)
         first, second = [await answers(store, client) for store in stores]
         assert first == second
-    assert accepted > 10
     for store in stores:
         assert await store.check() == []
         await store.close()
+    return accepted
+
+
+def seen(outcome: object) -> object:
+    """An outcome, or the kind of a refusal: each store may use its own words."""
+    return type(outcome) if isinstance(outcome, Exception) else outcome
 
 
 async def answers(store: Store, client: Client) -> list[Any]:
@@ -111,11 +119,9 @@ class Client:
         self.signals: list[int] = []
         self.asks: list[str] = []
 
-    async def own(self, stores: list[Store]) -> None:
+    async def own(self, stores: list[Store], kind: str, shard: str) -> None:
         """Claim, renew or release, on all stores."""
-        node, shard = self.dice.choice(NODES), self.dice.choice(SHARDS)
-        held = self.epochs[shard]
-        kind = self.dice.choice(["claim", "claim", "renew", "release"])
+        node, held = self.dice.choice(NODES), self.epochs[shard]
         results: list[Any] = []
         for store in stores:
             if kind == "claim":
@@ -123,9 +129,10 @@ class Client:
             elif kind == "renew":
                 results.append(await store.renew(node, [_lease(shard, held)], 30))
             else:
-                results.append(await store.release(node, [_lease(shard, held)]))
+                await store.release(node, [_lease(shard, held)])
+                results.append([])
         assert results[0] == results[1]
-        for name, epoch in results[0] or []:
+        for name, epoch in results[0]:
             self.epochs[name] = epoch
 
     def transaction(self) -> Transaction:
@@ -134,7 +141,9 @@ class Client:
         epoch = self.epochs[shard] - (self.dice.random() < 0.05)
         work = Transaction(fence=None if self.dice.random() < 0.05 else Fence(shard, epoch))
         for _ in range(self.dice.randint(1, 3)):
-            self.dice.choice([self.create, self.append, self.append, self.move, self.move, self.tell, self.ask])(work, shard)
+            self.dice.choice([self.create, self.append, self.append, self.move, self.move, self.tell, self.ask])(
+                work, shard
+            )
         if self.dice.random() < 0.1:
             work.state = (self.dice.choice(AGENTS), "s", {self.dice.choice("xy"): self.dice.choice([None, "1", "2"])})
         if self.dice.random() < 0.05:
@@ -166,7 +175,9 @@ class Client:
         wake_at = self.dice.choice([None, self.now(), self.now() + 10_000_000])
         work.updates = {
             **work.updates,
-            self.some_run(shard): RunUpdate(status, self.now(), "why", {"kind": "x"}, wake_at, self.dice.choice([None, 2])),
+            self.some_run(shard): RunUpdate(
+                status, self.now(), "why", {"kind": "x"}, wake_at, self.dice.choice([None, 2])
+            ),
         }
 
     def tell(self, work: Transaction, shard: str) -> None:
@@ -179,18 +190,22 @@ class Client:
 
     def ask(self, work: Transaction, shard: str) -> None:
         if self.asks and self.dice.random() < 1 / 2:
-            close = AskClose(self.dice.choice(self.asks), "answered", self.now(), "1", lenient=self.dice.random() < 1 / 4)
+            close = AskClose(
+                self.dice.choice(self.asks), "answered", self.now(), "1", lenient=self.dice.random() < 1 / 4
+            )
             work.close_asks = [*work.close_asks, close]
         else:
             run = self.some_run(shard)
-            ask = Ask(f"{run}:{self.dice.randint(1, 3)}", run, shard[0], None, shard, 1, "ask", "?", "{}", "ann", self.now())
+            ask = Ask(
+                f"{run}:{self.dice.randint(1, 3)}", run, shard[0], None, shard, 1, "ask", "?", "{}", "ann", self.now()
+            )
             work.open_asks = [*work.open_asks, ask]
 
     def learn(self, work: Transaction, outcome: Any) -> None:
         """Remember what was accepted."""
         if isinstance(outcome, Exception):
             return
-        self.signals += [id for id in outcome or [] if id]
+        self.signals += [signal for signal in outcome or [] if signal]
         self.asks += [ask.id for ask in work.open_asks]
         for event in work.events:
             self.ends[event.run] = event.seq

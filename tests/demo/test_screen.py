@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
+
 import pytest
 
-from perdure.demo.screen import parse_choice
+from perdure.demo.payments import Payment
+from perdure.demo.screen import Screen, parse_choice
 
 
 @pytest.mark.parametrize(
@@ -27,3 +31,13 @@ def test_choices_are_understood(text, chosen):
 def test_anything_else_is_asked_again(text):
     """An empty line is no consent, and a number that is not there approves nothing."""
     assert parse_choice(text, 4) is None
+
+
+def test_words_of_a_file_cannot_steer_the_terminal(capsys):
+    """A supplier's name neither moves the cursor nor is read as markup: the table that is approved is what is paid."""
+    name = "\x1b[2A[red]Acme"
+    payment = Payment("pay-1", name, "DE1", Decimal(9000), "EUR", Decimal(9000), "A-1", 2, date(2026, 3, 1))
+    Screen().payments([payment])
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "\N{REPLACEMENT CHARACTER}[2A[red]Acme" in said

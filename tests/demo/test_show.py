@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def payments_of_shipped_files() -> list[Payment]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the show on the shipped files takes place."""
     return tmp_path_factory.mktemp("demo")
 
@@ -129,12 +130,13 @@ def show(folder) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="module")
-def end(show) -> dict:
+def end(show) -> dict[str, Any]:
     """What it printed for programs."""
     code, out, err = show
     assert code == 0, err
     assert out.count("\n") == 1, "one JSON object and nothing else"
-    return json.loads(out)
+    printed: dict[str, Any] = json.loads(out)
+    return printed
 
 
 def test_two_workers_are_killed_and_the_run_goes_on(end):
@@ -252,7 +254,14 @@ def test_what_cannot_work_is_refused_before_a_run_exists(tmp_path, files, capsys
     assert not (tmp_path / "out" / "report.md").exists()
 
 
-@pytest.mark.parametrize("moment", [r"worker \d+ runs", r"kill -9 \d+", r"worker \d+ took over"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        r"worker \d+ runs",
+        pytest.param(r"kill -9 \d+", marks=pytest.mark.slow),
+        pytest.param(r"worker \d+ took over", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, moment):
     """Wherever it comes: the worker is gone, the way on is named, and the same run is finished, each payment once."""
     with started(tmp_path, "--yes") as process:
@@ -273,6 +282,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, moment):
     assert end["evidence"]["effects_repeated"] == end["evidence"]["effects_astray"] == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_somebody_else_kills_is_replaced(tmp_path):
     """The show says that it was not its doing, and goes on."""
     with started(tmp_path, "--yes") as process:
@@ -286,6 +296,7 @@ def test_a_worker_that_somebody_else_kills_is_replaced(tmp_path):
     assert end["evidence"]["effects_repeated"] == end["evidence"]["effects_astray"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux lets a stranger wait for a process")
 def test_no_worker_outlives_a_show_that_is_killed(tmp_path):
     """The worker's input ends with the show, and the worker with its input."""
@@ -355,6 +366,7 @@ def test_a_person_decides_payment_by_payment(tmp_path):
     assert rejected.isdisjoint(transfer.key for transfer in read_transfers(tmp_path / "perdure-demo" / "payments.csv"))
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_leaves_the_run_waiting(tmp_path):
     """End of input (Ctrl-D) decides nothing: exit code 3, and nothing is paid."""
     terminal = Terminal(tmp_path)

@@ -37,7 +37,7 @@ tried: list[str] = []
 
 TypeAdapter(int)  # pydantic looks for its plugins now, and not inside of an agent
 
-PLAIN = '''
+PLAIN = """
 import asyncio
 import importlib.metadata
 
@@ -53,7 +53,7 @@ async def main() -> None:
         assert await (await rt.start(plain)).result() == 1
 
 asyncio.run(main())
-'''
+"""
 
 
 @agent
@@ -173,7 +173,9 @@ def test_a_second_cancel_does_not_interrupt_the_clean_up():
     assert "progress" in run_simulated(scenario)
 
 
-@pytest.mark.xfail(reason="write_if_changed compares _next_due with wake_at, which is None while paused: commits for ever")
+@pytest.mark.xfail(
+    reason="write_if_changed compares _next_due with wake_at, which is None while paused: commits for ever"
+)
 def test_a_paused_run_with_a_timer_writes_nothing():
     """Paused while it sleeps, a run is written once and then left alone."""
 

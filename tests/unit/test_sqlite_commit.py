@@ -1,21 +1,22 @@
-"""What makes a commit quick must not make it wrong: remembered ends of journals, the log's room, the news of changes."""
+"""What makes a commit quick must not make it wrong: remembered ends of journals, room in the log, news of changes."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 
 from perdure.errors import Fenced
 from perdure.store import SqliteStore
 from perdure.store.contract import Fence, NewRun, Transaction
-from perdure.store.sqlite import journals, log, store as sqlite_store
+from perdure.store.sqlite import journals, log
+from perdure.store.sqlite import store as sqlite_store
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
 
 async def claimed_store(path) -> tuple[SqliteStore, Fence]:
+    """An open store, and the fence of its shard `buyer/1`."""
     store = SqliteStore(str(path))
     await store.open()
     [lease] = await store.claim("node_a", ["buyer/1"], 60)
@@ -23,11 +24,13 @@ async def claimed_store(path) -> tuple[SqliteStore, Fence]:
 
 
 def create(id: str) -> Transaction:
+    """A new run with its first event."""
     run = Run(id, "buyer", "v1", None, "buyer/1", RunStatus.QUEUED, 1, 1)
     return Transaction(create=[NewRun(run, [event(id, 1)])])
 
 
 def event(run: str, seq: int, raw: str = "{}") -> Event:
+    """An event of any kind."""
     return Event(run, seq, "progress", 1, None, None, raw)
 
 
@@ -107,7 +110,9 @@ def test_its_own_commits_are_no_news(tmp_path, monkeypatch):
         monkeypatch.setattr(store._database, "changes", counted)
         waiting = asyncio.create_task(store.wait_change())
         for seq in range(1, 10):
-            await store.commit([create("run_1") if seq == 1 else Transaction(fence=fence, events=[event("run_1", seq)])])
+            await store.commit(
+                [create("run_1") if seq == 1 else Transaction(fence=fence, events=[event("run_1", seq)])]
+            )
             await looks.acquire()
         assert not waiting.done()
         other = SqliteStore(str(tmp_path / "runs.db"))
@@ -136,6 +141,6 @@ def test_a_store_that_lost_its_shard_while_it_slept(tmp_path):
         assert isinstance(outcome, Fenced)
         await other.close()
         await store.close()
-        assert os.listdir(tmp_path / "runs.db.nodes") == []
+        assert not list((tmp_path / "runs.db.nodes").iterdir())
 
     asyncio.run(scenario())

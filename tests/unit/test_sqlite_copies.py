@@ -22,7 +22,7 @@ async def filled_store(path) -> SqliteStore:
     [lease] = await store.claim("node_a", ["buyer/1"], 60)
     for number, end, status in ((1, "message.awaited", RunStatus.WAITING), (2, "run.succeeded", RunStatus.SUCCEEDED)):
         run = Run(f"run_{number}", "buyer", "v1", f"s{number}", "buyer/1", RunStatus.QUEUED, 1, 1)
-        events = [Event(run.id, seq, type, 1, None, None, "{}") for seq, type in enumerate(["run.queued", end], 1)]
+        events = [Event(run.id, seq, name, 1, None, None, "{}") for seq, name in enumerate(["run.queued", end], 1)]
         outcomes = await store.commit(
             [
                 Transaction(create=[NewRun(run, events[:1])]),

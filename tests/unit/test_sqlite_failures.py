@@ -60,4 +60,5 @@ def test_a_store_that_another_process_holds_is_busy(tmp_path, monkeypatch):
 
 
 def create(id: str) -> Transaction:
+    """A new run."""
     return Transaction(create=[NewRun(Run(id, "buyer", "v1", None, "buyer/1", RunStatus.QUEUED, 1, 1), [])])

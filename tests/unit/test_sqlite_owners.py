@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -50,7 +49,7 @@ def test_a_killed_owners_shards_are_free_at_once(tmp_path):
             owner.wait()
             assert [shard.alive for shard in await store.shards()] == [False]
             assert await store.claim("node_a", ["buyer/1"], 10) == [Lease("buyer/1", 2)]
-            assert os.listdir(f"{path}.nodes") == ["node_a.lock"]
+            assert names(tmp_path) == ["node_a.lock"]
             await store.close()
 
         asyncio.run(scenario())
@@ -67,7 +66,7 @@ def test_a_closed_stores_shards_are_free_at_once(tmp_path):
         assert await first.claim("node_a", ["buyer/1"], 10) == [Lease("buyer/1", 1)]
         assert await second.claim("node_b", ["buyer/1"], 10) == []
         await first.close()
-        assert os.listdir(tmp_path / "runs.db.nodes") == []
+        assert names(tmp_path) == []
         assert await second.claim("node_b", ["buyer/1"], 10) == [Lease("buyer/1", 2)]
         await second.close()
 
@@ -80,7 +79,7 @@ def test_a_file_that_nobody_locks_is_cleared_away(tmp_path):
     theirs.hold("node_b")
     (tmp_path / "runs.db.nodes/node_c.lock").touch()
     assert [ours.dead(node) for node in ("node_b", "node_c", "node_d")] == [False, True, True]
-    assert os.listdir(tmp_path / "runs.db.nodes") == ["node_b.lock"]
+    assert names(tmp_path) == ["node_b.lock"]
     theirs.drop()
     assert ours.dead("node_b")
 
@@ -109,3 +108,8 @@ def test_one_of_two_claimers_wins(tmp_path, expired):
             await store.close()
 
     asyncio.run(scenario())
+
+
+def names(path) -> list[str]:
+    """The lock files beside the store."""
+    return [file.name for file in (path / "runs.db.nodes").iterdir()]

@@ -24,6 +24,7 @@ READS_ALL = {"runs", "asks", "event_types", "shards"}
 
 @pytest.fixture
 def db(tmp_path) -> Iterator[apsw.Connection]:
+    """A fresh store's database."""
     path = str(tmp_path / "runs.db")
 
     async def make() -> None:

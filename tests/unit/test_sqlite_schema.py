@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -20,6 +20,7 @@ from perdure.store.sqlite.schema import APPLICATION_ID
 
 
 async def open_and_close(path: Path) -> None:
+    """What the next process does first."""
     store = SqliteStore(str(path))
     await store.open()
     try:
@@ -28,7 +29,8 @@ async def open_and_close(path: Path) -> None:
         await store.close()
 
 
-def schema_of(path: Path) -> list[object]:
+def schema_of(path: Path) -> Sequence[object]:
+    """All tables, indexes and views, as they were made."""
     db = apsw.Connection(str(path))
     try:
         return db.execute("select type, name, tbl_name, sql from sqlite_schema order by name").fetchall()

@@ -112,5 +112,6 @@ async def store_and_its_lock(tmp_path):
 
 
 def create(number: int) -> Transaction:
+    """A new run with its first event."""
     run = Run(f"run_{number}", "buyer", "v1", None, "buyer/1", RunStatus.QUEUED, 1, 1)
     return Transaction(create=[NewRun(run, [Event(run.id, 1, "run.queued", 1, None, None, "{}")])])

@@ -15,7 +15,6 @@ PAYLOAD = "x" * 1_022
 STEP_SECONDS = 0.02
 PAUSE_SECONDS = 0.2
 
-
 #: When agent code came by, in seconds of time.perf_counter. A journal would add what is to be measured.
 marks: list[float] = []
 
@@ -35,15 +34,6 @@ async def sequence(_: Context, steps: int) -> int:
 
 
 @agent
-async def marked_sequence(_: Context, steps: int) -> int:
-    """One step after the other, with a mark before each."""
-    for number in range(steps):
-        marks.append(time.perf_counter())
-        await work(number)
-    return steps
-
-
-@agent
 async def parked(ctx: Context) -> None:
     """One step, then a wait for somebody outside."""
     await work(0)
@@ -52,12 +42,15 @@ async def parked(ctx: Context) -> None:
 
 
 @agent
-async def returning(ctx: Context, steps: int) -> None:
-    """Many steps, then wait after wait."""
+async def pausing(ctx: Context, steps: int, more: int) -> None:
+    """Steps, then for ever: a wait, and `more` steps with a mark before each and after the last."""
     for number in range(steps):
         await work(number)
     while True:
         await ctx.receive("go")
+        for number in range(more):
+            marks.append(time.perf_counter())
+            await work(number)
         marks.append(time.perf_counter())
 
 
@@ -105,4 +98,4 @@ async def once_lines(_: Context, path: str, run: int, steps: int) -> None:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-AGENTS = [sequence, marked_sequence, parked, returning, family, read_lines, once_lines]
+AGENTS = [sequence, pausing, parked, family, read_lines, once_lines]

@@ -44,8 +44,8 @@ WORKLOADS = {
 def command(*, quick: bool, workloads: Sequence[str], repeat: int, store: str | None, as_json: bool) -> None:
     """Measure this machine with the standard workloads.
 
-    Every store is durable (synchronous=FULL) and removed afterwards; your own is not touched. All of them take a few
-    minutes and 2 GB of disk, or less than a minute with --quick. Bars are those of docs/benchmarks.md.
+    Every store is durable (synchronous=FULL) and removed afterwards; your own is not touched. All of them take about
+    two minutes and 1 GB of disk, or half a minute with --quick. Bars are those of docs/benchmarks.md.
     """
     sizes = QUICK if quick else MEASUREMENT
     with _directory(store) as directory:

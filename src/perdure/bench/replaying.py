@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from perdure.bench import children
-from perdure.bench.agents import AGENTS, marks, returning
+from perdure.bench.agents import AGENTS, marks, pausing
 from perdure.bench.sizes import Bench, store_url
 from perdure.runtime import Runtime
 
@@ -27,7 +27,7 @@ async def measure_replay(bench: Bench) -> dict[str, float]:
 async def prepare(directory: Path, steps: int) -> str:
     """Bring a run to its wait; returns its id."""
     async with Runtime(store_url(directory), AGENTS) as runtime:
-        handle = await runtime.start(returning, steps)
+        handle = await runtime.start(pausing, steps, 0)
         await runtime.idle()
         return handle.id
 

@@ -7,8 +7,7 @@ import statistics
 import time
 from itertools import pairwise
 
-from perdure.agents.agent import Agent
-from perdure.bench.agents import AGENTS, PAYLOAD, marked_sequence, marks, sequence
+from perdure.bench.agents import AGENTS, PAYLOAD, marks, pausing, sequence
 from perdure.bench.figures import percentile
 from perdure.bench.machine import commit_times, stored_bytes
 from perdure.bench.sizes import Bench
@@ -38,30 +37,41 @@ async def measure_steps(bench: Bench) -> dict[str, float]:
 
 
 async def measure_growth(bench: Bench) -> dict[str, float]:
-    """A long run beside fresh ones, what its journal takes on the disk, and a store that is full of others."""
+    """A long run beside fresh ones, what their journals take on the disk, and a store that is full of others."""
     sizes = bench.sizes
     figures = {}
     async with Runtime(bench.url, AGENTS) as runtime:
-        await _run(runtime, _WARM_UP_STEPS)
-        figures["flat_step_ratio"] = await _flat_step_ratio(runtime, sizes.long_run_steps, sizes.window_steps)
-    steps = _WARM_UP_STEPS + sizes.long_run_steps + sizes.window_steps + 2 * (_FIRST_STEP + sizes.window_steps)
+        figures["flat_step_ratio"] = await _flat_step_ratio(runtime, bench)
+    steps = sizes.long_run_steps + sizes.windows * (_FIRST_STEP + 2 * sizes.window_steps)
     figures["journal_ratio"] = stored_bytes(bench.file) / (steps * _PAYLOAD_BYTES)
     if sizes.stored_events:
         figures["million_ratio"] = await _full_store_ratio(bench)
     return figures
 
 
-async def _flat_step_ratio(runtime: Runtime, late: int, window: int) -> float:
-    before = await _step_times(runtime, _FIRST_STEP + window)
-    long = await _step_times(runtime, late + window)
-    after = await _step_times(runtime, _FIRST_STEP + window)
-    early = before[_FIRST_STEP:] + after[_FIRST_STEP:]
-    return statistics.median(long[late:]) / statistics.median(early)
+async def _flat_step_ratio(runtime: Runtime, bench: Bench) -> float:
+    sizes = bench.sizes
+    long = await _pause_after(runtime, sizes.long_run_steps, sizes.window_steps)
+    late: list[float] = []
+    early: list[float] = []
+    # By turns: the disk's speed may change meanwhile.
+    for _ in range(sizes.windows):
+        late += await _step_times(runtime, long)
+        early += await _step_times(runtime, await _pause_after(runtime, _FIRST_STEP, sizes.window_steps))
+    return statistics.median(late) / statistics.median(early)
 
 
-async def _step_times(runtime: Runtime, steps: int) -> list[float]:
+async def _pause_after(runtime: Runtime, steps: int, more: int) -> str:
+    handle = await runtime.start(pausing, steps, more)
+    await runtime.idle()
+    return handle.id
+
+
+async def _step_times(runtime: Runtime, run: str) -> list[float]:
+    """Seconds of each of the steps that a run takes until it waits again."""
     marks.clear()
-    await _run(runtime, steps, marked_sequence)
+    await runtime.send(run, "go")
+    await runtime.idle()
     return [later - earlier for earlier, later in pairwise(marks)]
 
 
@@ -70,7 +80,7 @@ async def _full_store_ratio(bench: Bench) -> float:
     async with Runtime(f"{bench.url}.full", AGENTS) as full, Runtime(f"{bench.url}.empty", AGENTS) as empty:
         await _fill(full, sizes.stored_events)
         await _run(empty, _WARM_UP_STEPS)
-        # By turns: the disk's speed may change meanwhile.
+        # By turns, as above.
         steps, rounds = sizes.sequential_steps, range(sizes.sequential_runs)
         pairs = [(await _run(full, steps), await _run(empty, steps)) for _ in rounds]
     in_full, in_empty = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -84,8 +94,8 @@ async def _fill(runtime: Runtime, events: int) -> None:
         events -= _FILLING_RUNS * (2 * _FILLING_STEPS + _OTHER_EVENTS)
 
 
-async def _run(runtime: Runtime, steps: int, agent: Agent[int, int] = sequence) -> float:
+async def _run(runtime: Runtime, steps: int) -> float:
     """Seconds from the start of a run until its result is there."""
     start = time.perf_counter()
-    await (await runtime.start(agent, steps)).result()
+    await (await runtime.start(sequence, steps)).result()
     return time.perf_counter() - start

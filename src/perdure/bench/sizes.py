@@ -35,8 +35,9 @@ class Sizes:
     #: how often a run with a long journal comes back
     returns: int = 5
     long_run_steps: int = 10_000
-    #: steps whose median is "step 10" or "step 10,000"
-    window_steps: int = 200
+    #: steps in a row, by turns in a long and in a fresh run, and how often
+    window_steps: int = 20
+    windows: int = 15
     #: 0 leaves the figure out
     stored_events: int = 1_000_000
     #: how often the interpreter is started

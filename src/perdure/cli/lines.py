@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.cli.output import shorten
+from perdure.cli.output import shorten, visible
 from perdure.cli.why import example
 from perdure.values.events import Event
 
@@ -21,7 +21,7 @@ STATE = frozenset({
 def line(event: Event) -> str:
     """The event in words."""
     words = _WORDS.get(event.type)
-    return words(event, event.data) if words is not None else f"{event.type} {shorten(event.data)}"
+    return visible(words(event, event.data)) if words is not None else f"{event.type} {shorten(event.data)}"
 
 
 def _by(data: dict[str, Any]) -> str:

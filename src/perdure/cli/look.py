@@ -10,7 +10,7 @@ import click
 
 from perdure.cli import exits
 from perdure.cli.options import MOMENT, client, execute, json_option, store_option
-from perdure.cli.output import ago, note, paint, print_json, print_line, print_table, shorten, span, status
+from perdure.cli.output import ago, note, paint, print_json, print_line, print_table, shorten, span, status, visible
 
 if TYPE_CHECKING:
     from perdure.cli.why import Why
@@ -162,7 +162,7 @@ def _print_head(run: Run, why: Why, asks: list[Ask], journal: list[Event], now: 
     if why.reason is not None:
         click.echo(paint(f"  {why.reason}", "yellow"))
     for ask in asks:
-        click.echo(f"  {ask.id} asks {ask.to or 'anybody'}: {ask.title}")
+        click.echo(visible(f"  {ask.id} asks {ask.to or 'anybody'}: {ask.title}"))
     click.echo(f"  began {ago(run.created, now)}, moved {ago(run.updated, now)}, {run.seq} events")
     click.echo(f"  input {shorten(_input(journal), 100)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -37,7 +38,14 @@ def paint(text: str, colour: str | None = None, *, bold: bool = False, err: bool
     """`text` in colour where that is wanted: on a terminal, and without NO_COLOR."""
     stream = sys.stderr if err else sys.stdout
     plain = os.environ.get("NO_COLOR") or not stream.isatty()
-    return text if plain else click.style(text, fg=colour, bold=bold)
+    return visible(text) if plain else click.style(visible(text), fg=colour, bold=bold or None)
+
+
+def visible(text: str) -> str:
+    """`text` without control characters: what models and strangers wrote must not steer somebody's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def status(value: str, *, err: bool = False) -> str:
@@ -46,34 +54,31 @@ def status(value: str, *, err: bool = False) -> str:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table: drawn to fit on a terminal, else plain columns that nothing shortens."""
-    lines = [list(row) for row in rows]
-    if sys.stdout.isatty():
-        _print_fitted(head, lines)
-        return
-    widths = [max(len(line[column]) for line in [list(head), *lines]) for column in range(len(head))]
-    for line in [[word.upper() for word in head], *lines]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    """Columns. On a terminal empty ones are left out, and a last cell that does not fit stands on a line of its own."""
+    lines = [[word.upper() for word in head], *([visible(cell) for cell in row] for row in rows)]
+    at_terminal = sys.stdout.isatty()
+    shown = [column for column in range(len(head)) if not at_terminal or any(line[column] for line in lines[1:])]
+    widths = {column: max(len(line[column]) for line in lines) for column in shown}
+    room = shutil.get_terminal_size().columns if at_terminal else None
+    for number, line in enumerate(lines):
+        cells = [paint(line[column].ljust(widths[column]), _colour(number, line[column])) for column in shown[:-1]]
+        taken = sum(widths[column] + 2 for column in shown[:-1])
+        last = line[shown[-1]] if shown else ""
+        if room is None or taken + len(last) <= room:
+            click.echo("  ".join([*cells, last]).rstrip())
+        else:
+            click.echo("  ".join(cells).rstrip())
+            click.echo(f"    {last}")
 
 
-def _print_fitted(head: Sequence[str], lines: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, word in enumerate(head):
-        table.add_column(word, overflow="fold" if index == 0 else "ellipsis", no_wrap=index == 0)
-    for line in lines:
-        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
-    Console().print(table)
+def _colour(number: int, cell: str) -> str | None:
+    return COLOURS.get(cell) if number else "bright_black"
 
 
 def shorten(value: Any, width: int = 60) -> str:
     """A JSON value in at most `width` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

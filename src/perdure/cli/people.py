@@ -8,7 +8,7 @@ import click
 
 from perdure.cli import exits
 from perdure.cli.options import JSON, Given, client, execute, json_option, person, store_option
-from perdure.cli.output import ago, paint, print_json, shorten
+from perdure.cli.output import ago, paint, print_json, shorten, visible
 
 if TYPE_CHECKING:
     from perdure.runtime import Runtime
@@ -124,7 +124,7 @@ def _print_ask(ask: Ask, now: int) -> None:
 
     until = f", until {iso(ask.deadline)[:19]}Z" if ask.deadline is not None else ""
     click.echo(f"{paint(ask.id, bold=True)}  {ask.agent} asks {ask.to or 'anybody'}, {ago(ask.created, now)}{until}")
-    click.echo(f"  {ask.title}")
+    click.echo(f"  {visible(ask.title)}")
     if ask.kind == "approval":
         detail = decode(ask.detail)
         click.echo(f"  {detail['action']} {shorten(detail['args'], 400)}")

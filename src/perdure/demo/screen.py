@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import termios
 from collections.abc import Sequence
 from textwrap import indent
 
@@ -47,12 +48,12 @@ class Screen:
         self._console.print()
         self.say(f"[bold]{text}[/]")
 
-    def say(self, text: str, *, style: str = "") -> None:
+    def say(self, text: str) -> None:
         """One line of the story (rich markup); it appears above a bar that is under way."""
         if self._asking:
             self._console.print()  # below the question
         if self._console.is_terminal:
-            self._console.print(Padding(text, (0, 0, 0, INDENT), expand=False), style=style)
+            self._console.print(Padding(text, (0, 0, 0, INDENT), expand=False))
         else:
             self._console.print(indent(text, " " * INDENT), soft_wrap=True)
 
@@ -63,7 +64,7 @@ class Screen:
     def error(self, text: str) -> None:
         """What went wrong."""
         self.settle_bar()
-        self._console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        self._console.print(f"[bold red]error:[/] {_harmless(text)}", soft_wrap=True)
 
     def progress(self, scene: str, done: int, of: int) -> None:
         """Move the bar of a scene; a new scene begins a new bar."""
@@ -99,7 +100,7 @@ class Screen:
     def bad_rows(self, rows: Sequence[BadRow]) -> None:
         """Some of the rows that could not be read, and where the others are."""
         for row in rows[:BAD_ROWS_MOST]:
-            self.say(f"[yellow]{escape(f'{row.file}:{row.line}')}[/] [dim]{escape(row.reason)}[/]")
+            self.say(f"[yellow]{_harmless(f'{row.file}:{row.line}')}[/] [dim]{_harmless(row.reason)}[/]")
         if len(rows) > BAD_ROWS_MOST:
             self.say(f"[dim]and {len(rows) - BAD_ROWS_MOST} more rows that could not be read: see the report[/]")
 
@@ -114,11 +115,12 @@ class Screen:
         table.add_column("Why you are asked", overflow="fold", ratio=1)
         for number, payment in enumerate(payments, start=1):
             amount = f"{payment.amount:,.2f} {payment.currency}"
-            table.add_row(str(number), escape(payment.text), escape(payment.supplier), amount, escape(payment.consent))
+            table.add_row(str(number), *map(_harmless, (payment.text, payment.supplier, amount, payment.consent)))
         self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
 
     async def choose(self, count: int) -> set[int] | None:
         """The numbers (from 1) that the person at the terminal approves; None when the terminal was closed."""
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)  # what was typed before the question is no answer to it
         while (line := await self._ask()) and (chosen := parse_choice(line, count)) is None:
             self.say(f"[yellow]Please type y, n, or numbers from 1 to {count}.[/]")
         return chosen if line else None
@@ -155,6 +157,11 @@ def parse_choice(text: str, count: int) -> set[int] | None:
             return None
         chosen.update(range(first, last + 1))
     return chosen
+
+
+def _harmless(text: str) -> str:
+    """Words of other people's files, without what would steer the terminal or the layout."""
+    return escape("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text))
 
 
 async def _read_line() -> str:

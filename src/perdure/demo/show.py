@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import Any
+from decimal import Decimal
+from pathlib import Path
 
 from perdure.demo import ending
 from perdure.demo.agent import Books, read_books, reconcile
@@ -22,17 +23,22 @@ from perdure.values.events import Event
 OK, FAILED, WAITING, CANCELLED, INTERRUPTED = 0, 1, 3, 4, 130
 
 
-def main(*, as_json: bool = False, **options: Any) -> int:
+def main(
+    *, store: str | None = None, yes: bool = False, invoices: Path | None = None, ledger: Path | None = None,
+    limit: Decimal | str | None = None, out: Path | None = None, as_json: bool = False,
+) -> int:  # fmt: skip
     """Play the demo: begin a run, or go on with one that was left. Returns the exit code.
 
-    options: those of `Wish`. as_json: one JSON object on stdout, the show on stderr.
+    store: by default a file in `out`. yes: approve in the person's place. invoices, ledger: both, or the shipped files.
+    limit: EUR above which a payment needs consent (5,000). out: the folder for what comes of it (./perdure-demo).
+    as_json: one JSON object on stdout, the show on stderr.
 
     Exit codes: 0 done; 1 failed; 3 left while it asked; 4 cancelled by somebody; 130 after Ctrl-C. After 3 and 130
     the same command goes on with the run.
     """
     screen = Screen(to_stderr=as_json)
     try:
-        wish = Wish(**options)
+        wish = Wish(store, yes, invoices, ledger, limit, out)
         try:
             return asyncio.run(_play(wish, screen, as_json=as_json))
         except (KeyboardInterrupt, Left) as leaving:

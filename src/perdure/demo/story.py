@@ -24,6 +24,7 @@ from perdure.runtime import Runtime
 from perdure.store.contract import Ask
 from perdure.values.events import Event
 from perdure.values.json import decode, encode
+from perdure.values.runs import RunStatus
 
 #: the kills come at half of the batches, and at this payment
 PAYMENT_OF_KILL = 20
@@ -114,14 +115,20 @@ class Story:
                 case "run.recovered" if event.seq > self._past:
                     self._recovered()
                 case "run.quarantined":
-                    raise PerdureError(
-                        f"{self._run} was parked: {event.data['error']['message']}. "
-                        f"Look at it with: perdure show {self._run} --store {self._store}"
-                    )
+                    await self._check_quarantine(event)
                 case "approval.requested":
                     self._asked.add(event.data["id"])
                     if len(self._asked) == self._approvals:
                         await self._settle_approvals(event.seq)
+
+    async def _check_quarantine(self, event: Event) -> None:
+        run = await self._runtime.find(self._run)
+        if run.status is RunStatus.QUARANTINED:  # and was not released since
+            raise PerdureError(
+                f"{run.id} was parked: {event.data['error']['message']}. Look at it with: "
+                f"perdure show {run.id} --store {self._store}; to begin anew, first: "
+                f"perdure cancel {run.id} --store {self._store}"
+            )
 
     def _progress(self, data: dict[str, Any]) -> None:
         if data["stage"] == "consent":

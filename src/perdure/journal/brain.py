@@ -139,6 +139,12 @@ class Brain:
         self._loop.discard()
         self._loop.brain = None  # no cycle: memory is free at once, not when the garbage collector comes round
 
+    def __del__(self) -> None:
+        # Somebody dropped a live run. Collected as it is, its clean-up code would run as if there were no run at all,
+        # and what were steps would be plain calls.
+        if not self._evicted:
+            self.evict()
+
     # The agent's side: used by Context and tools while the code runs.
 
     @property

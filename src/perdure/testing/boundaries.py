@@ -9,14 +9,20 @@ that nothing happened to. All of it in virtual time, so that a crash costs milli
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import json
+import logging
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
+
+import apsw
 
 from perdure.runtime import AgentSet, Runtime
 from perdure.store import MemoryStore, SqliteStore
@@ -25,7 +31,7 @@ from perdure.testing.commit_log import CommitLog
 from perdure.testing.crashing import CrashingHands, CrashingStore, CrashPoints
 from perdure.testing.host import SimulatedClock, SimulatedHost, run_simulated
 from perdure.testing.invariants import find_violations, gather_evidence
-from perdure.testing.workflows import AGENTS, Workflow, attend, the_world
+from perdure.testing.workflows import AGENTS, WORKFLOWS, Workflow, attend, the_world
 from perdure.testing.world import World
 
 #: Virtual seconds after which a recovery that has not ended counts as one that never will.
@@ -41,6 +47,9 @@ class Disk(Protocol):
     async def lose(self, store: Store, node: str) -> None:
         """The node that had `store` is dead, and everybody can know."""
 
+    def bookings(self) -> list[str]:
+        """What the `book` tool left in the database."""
+
 
 class MemoryDisk:
     """One MemoryStore for all nodes."""
@@ -55,6 +64,9 @@ class MemoryDisk:
     async def lose(self, store: Store, node: str) -> None:
         cast("MemoryStore", store).bury(node)
 
+    def bookings(self) -> list[str]:
+        return _bookings(self._store.sql.db) if self._store is not None else []
+
 
 class SqliteDisk:
     """A file; a dead node's handles on it are closed, as its system would do."""
@@ -67,6 +79,9 @@ class SqliteDisk:
 
     async def lose(self, store: Store, node: str) -> None:
         await store.close()
+
+    def bookings(self) -> list[str]:
+        return _bookings(apsw.Connection(self._path))
 
 
 @dataclass(slots=True)
@@ -110,6 +125,12 @@ def _compared(trial: Trial, calm: Trial) -> Trial:
     if trial.deeds != calm.deeds:
         trial.violations.append(f"did {dict(trial.deeds)} instead of {dict(calm.deeds)}")
     return trial
+
+
+def _bookings(db: apsw.Connection) -> list[str]:
+    if not db.table_exists(None, "bookings"):
+        return []
+    return [name for (name,) in db.execute("select name from bookings")]
 
 
 @contextlib.contextmanager
@@ -178,7 +199,34 @@ class _Trial:
         evidence = await gather_evidence(store, self._world, AgentSet(AGENTS), self._log.events)
         await store.close()
         self._trial.deeds = Counter(deed.result for deed in self._world.deeds if not deed.repeated)
+        self._trial.deeds.update(f"booked {name}" for name in self._disk.bookings())
         self._trial.violations += self._log.violations + find_violations(evidence)
         self._trial.violations += [
             f"{run.id} is {run.status}: {run.reason}" for run in evidence.runs.values() if not run.status.terminal
         ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; 1 when anything was violated."""
+    parser = argparse.ArgumentParser(prog="python -m perdure.testing.boundaries", description=__doc__)
+    parser.add_argument("--store", choices=["memory", "sqlite"], default="memory")
+    parser.add_argument("--pairs", action="store_true", help="crash the recovery too, at each of its points")
+    parser.add_argument("--only", default="", help="workflows whose name contains this")
+    parser.add_argument("--json", action="store_true", help="one JSON object at the end")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)
+    counts: Counter[str] = Counter()
+    for workflow in (workflow for workflow in WORKFLOWS if options.only in workflow.name):
+        trials = list(crash_everywhere(workflow, options.store, pairs=options.pairs))
+        broken = [trial for trial in trials if trial.violations]
+        counts.update(trials=len(trials), crashes=sum(len(trial.at) for trial in trials), violations=len(broken))
+        if not options.json:
+            print(f"{workflow.name}: {len(trials[0].points)} points, {len(trials)} trials, {len(broken)} violated")
+        for trial in broken[:3]:
+            print(f"  {trial}: {'; '.join(trial.violations[:3])}", file=sys.stderr)
+    print(json.dumps(counts) if options.json else f"{dict(counts)}")
+    return 1 if counts["violations"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

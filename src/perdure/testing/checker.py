@@ -1,7 +1,7 @@
 """Did a store's runs keep the kernel's promises? Reads only the store, after the fact; knows nothing of how it came to be.
 
-    problems = await check_store(store)
-    assert not problems, problems
+problems = await check_store(store)
+assert not problems, problems
 """
 
 from __future__ import annotations

@@ -338,7 +338,9 @@ def _letters_received(evidence: Evidence) -> Counter[str]:
         if predecessor:
             number = int(id.rpartition("~")[2])
             earlier = predecessor if number == 2 else f"{predecessor}~{number - 1}"
-            handed_on = Counter(_letter(earlier, e.data["topic"], e.data["value"]) for e in _receipts(evidence, earlier))
+            handed_on = Counter(
+                _letter(earlier, e.data["topic"], e.data["value"]) for e in _receipts(evidence, earlier)
+            )
         letters = Counter(
             _letter(event.data["sender"], event.data["topic"], event.data["value"])
             for event in events

@@ -9,9 +9,11 @@ It does not fail and takes no time of its own: faults and delays belong to who r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 
 from perdure.agents.attempt import current_step
+from perdure.values.json import decode, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,6 @@ class World:
         self.deeds: list[Deed] = []
         #: what was seen to be wrong while it happened
         self.violations: list[str] = []
-        #: (run, step) of steps whose tool has failed once already
-        self.failed: set[tuple[str, int]] = set()
         self._by_key: dict[str, Deed] = {}
 
     def act(self, name: str, result: str, *, keyed: bool = False) -> str:
@@ -46,11 +46,45 @@ class World:
         if earlier is not None:
             result = earlier.result
         deed = Deed(step.run, step.step, step.attempt, name, step.key, result, repeated=earlier is not None)
-        self.deeds.append(deed)
-        if keyed:
-            self._by_key.setdefault(step.key, deed)
+        self._record(deed, keyed=keyed)
         return result
 
     def find(self, run: str, step: int) -> Deed | None:
         """What a step did, if it did anything."""
         return next((deed for deed in self.deeds if (deed.run, deed.step) == (run, step)), None)
+
+    def _record(self, deed: Deed, *, keyed: bool) -> None:
+        self.deeds.append(deed)
+        if keyed:
+            self._by_key.setdefault(deed.key, deed)
+
+
+class FileWorld(World):
+    """A world whose record is a file that outlives every process: one JSON object a line, synced before `act` returns.
+
+    Several processes may share the file. A key that another process brought after this one looked is honoured when the
+    record is read: `repeated` is worked out from the order of the lines.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+        self._read_to = 0
+        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
+        self.read()
+
+    def read(self) -> None:
+        """Learn what others did meanwhile."""
+        text = os.pread(self._file, os.fstat(self._file).st_size - self._read_to, self._read_to)
+        whole, _, _ = text.rpartition(b"\n")
+        self._read_to += len(whole) + 1 if whole else 0
+        for line in whole.splitlines():
+            fields = decode(line)
+            keyed = fields.pop("keyed")
+            fields["repeated"] = keyed and fields["key"] in self._by_key
+            super()._record(Deed(**fields), keyed=keyed)
+
+    def _record(self, deed: Deed, *, keyed: bool) -> None:
+        os.write(self._file, encode({**asdict(deed), "keyed": keyed}).encode() + b"\n")
+        os.fsync(self._file)
+        self.read()

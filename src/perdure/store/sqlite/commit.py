@@ -211,7 +211,7 @@ class _AllUndoneError(Exception):
 
 
 def _refusable(work: Transaction) -> int:
-    """How many of its parts may be refused after another has written; a fork and a user's SQL count for more than one."""
+    """How many of its parts may be refused after another has written; forks and users' SQL count twice."""
     known = len(work.updates) + len(work.create) + len(work.consume) + len(work.open_asks) + len(work.close_asks)
     forks = sum(new.run.forked_from is not None for new in work.create)
     return known + forks + 2 * len(work.statements)
