@@ -178,7 +178,10 @@ class Runtime:
         return RunHandle(self, await branches.fork(self.kernel, run, at=at, input_json=text, result=result), None)
 
     async def resolve(self, id: str, step: int, outcome: str, *, result: Any = None, by: str | None = None) -> None:
-        """Settle a step of unknown outcome: `happened` (with its result), `run-again` or `fail`."""
+        """Settle a step of unknown outcome: `happened` (with its result), `run-again` or `fail`.
+
+        Raises NotFound, InvalidInput (the result does not fit the step's type), AlreadySettled.
+        """
         if outcome not in ("happened", "run-again", "fail"):
             raise InvalidSetting(f"outcome must be happened, run-again or fail, not {outcome!r}")
         run = await self._open_run(id)
@@ -186,6 +189,8 @@ class Runtime:
         unknown = [event for event in await self.store.events(run.id) if event.step == step]
         if not unknown or unknown[-1].type != "step.unknown":
             raise NotFound(f"step {step} of {run.id} is not of unknown outcome (the run waits for: {wait or 'nothing'})")
+        if outcome == "happened":
+            check_answer(f"{run.id}:{step}", unknown[-1].data.get("schema"), result)
         data = {"step": step, "outcome": outcome, "result": result, "by": by}
         await self._signal(run, "resolve", encode(data))
 

@@ -188,5 +188,5 @@ def commit(number: int) -> Step:
     return step
 
 
-EMPTY = ([], [], [])
+EMPTY: Any = ([], [], [])
 STEPS: list[Step] = [begin, claim, *(commit(number) for number in range(6))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import apsw
 import pytest
 
 from perdure.errors import Fenced
@@ -63,6 +64,23 @@ def test_a_batch_that_cannot_be_written_leaves_no_trace(tmp_path):
             await store.commit([Transaction(fence=fence, events=[event("run_1", 2), unwritable])])
         assert [found.seq for found in await store.events("run_1")] == [1]
         assert await store.commit([Transaction(fence=fence, events=[event("run_1", 2), event("run_1", 3)])]) == [None]
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_left_open_after_a_commit(tmp_path):
+    """A question that was not read to its end would hold on to an old snapshot, and to the log."""
+
+    async def scenario() -> None:
+        store, fence = await claimed_store(tmp_path / "runs.db")
+        await store.commit([create("run_1")])
+        for seq in (3, 2):
+            await store.commit([Transaction(fence=fence, events=[event("run_1", seq)])])
+            await store.events("run_1")
+            await store.run("run_1")
+            await store.next_due(["buyer/1"])
+            assert store._database.read(lambda db: db.txn_state()) == apsw.SQLITE_TXN_NONE
         await store.close()
 
     asyncio.run(scenario())

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
-from pydantic import TypeAdapter
 from typing_extensions import TypeVarTuple, Unpack
 
 from perdure.agents.approval import Approval, request_approval
 from perdure.agents.attempt import current_attempt
+from perdure.agents.signature import adapter_of, schema_of
 from perdure.agents.state import FieldsOf, bind_state
 from perdure.agents.tool import Tool, as_tool, caller
 from perdure.errors import InvalidSetting, ReceiveTimeout
@@ -104,9 +104,9 @@ class Context:
 
         The wait costs nothing and survives everything. Raises AskTimeout after `timeout` seconds.
         """
-        adapter: TypeAdapter[Any] = TypeAdapter(type)
+        adapter = adapter_of(type)
         command = OpenAsk(
-            "ask", question[:80], caller(), title=question, detail={"schema": adapter.json_schema()}, to=to,
+            "ask", question[:80], caller(), title=question, detail={"schema": schema_of(type)}, to=to,
             deadline=self._brain.deadline(timeout),
         )  # fmt: skip
         command.decode = lambda data: adapter.validate_json(encode(data["value"]))
@@ -149,7 +149,7 @@ class Context:
                     value = await self._brain.next_message(command)
             except TimeoutError:
                 raise ReceiveTimeout(f"no message on {topic!r} within {timeout} s", type="ReceiveTimeout") from None
-        return value if type is Any else TypeAdapter(type).validate_json(encode(value))
+        return value if type is Any else adapter_of(type).validate_json(encode(value))
 
     async def emit(self, type: str, data: Any = None) -> None:
         """Append an event (`progress`, `artifact` or `custom.*`) to the journal; followers see it at once."""

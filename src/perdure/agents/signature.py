@@ -23,6 +23,30 @@ from perdure.values.json import encode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
+def adapter_of(annotation: Any) -> TypeAdapter[Any]:
+    """What checks and converts values of a type; making one costs more than a step, so they are kept."""
+    try:
+        return _known_adapter(annotation)
+    except TypeError:  # annotated with something that has no hash
+        return TypeAdapter(annotation)
+
+
+def schema_of(annotation: Any) -> dict[str, Any]:
+    """The JSON Schema of a type. Shared: read it, do not change it."""
+    try:
+        return _known_schema(annotation)
+    except TypeError:  # as above
+        return adapter_of(annotation).json_schema()
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_schema(annotation: Any) -> dict[str, Any]:
+    return adapter_of(annotation).json_schema()
+
+
+_known_adapter: Callable[[Any], TypeAdapter[Any]] = functools.lru_cache(maxsize=1024)(TypeAdapter)
+
+
 class Signature:
     """The parameters (without the first `skip`) and the result of a function, as JSON contracts."""
 
@@ -88,7 +112,7 @@ class Signature:
         """Call the function with arguments by name (after the positional `before`)."""
         if self._only_by_position:
             return self.function(*before, *by_name.values())
-        bound = inspect.BoundArguments(self._shape, by_name)  # type: ignore[arg-type]  # dicts have an order now
+        bound = inspect.BoundArguments(self._shape, by_name)
         return self.function(*before, *bound.args, **bound.kwargs)
 
     def encode_result(self, value: Any) -> str:
@@ -112,7 +136,7 @@ class Signature:
 
     def input_schema(self) -> dict[str, Any]:
         """JSON Schema of the input by name."""
-        return self._model.model_json_schema()
+        return self._input_schema
 
     def output_schema(self) -> dict[str, Any]:
         """JSON Schema of the result."""
@@ -121,7 +145,7 @@ class Signature:
     @cached_property
     def result_adapter(self) -> TypeAdapter[Any] | None:
         annotation = self._hints.get("return", Any)
-        return None if annotation is Any else TypeAdapter(annotation)
+        return None if annotation is Any else adapter_of(annotation)
 
     def _by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if not kwargs and self._only_by_position and len(args) == len(self.names):
@@ -136,6 +160,10 @@ class Signature:
     def _canonical(self, by_name: dict[str, Any]) -> str:
         arguments = self.validate_json(encode(by_name))
         return encode(arguments)
+
+    @cached_property
+    def _input_schema(self) -> dict[str, Any]:
+        return self._model.model_json_schema()
 
     @cached_property
     def _hints(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from perdure.agents.approval import request_approval
@@ -151,8 +152,17 @@ def as_tool(function: Callable[..., Any], **options: Any) -> Tool[..., Any]:
     options = {name: value for name, value in options.items() if value is not None}
     if isinstance(function, Tool):
         return function.with_options(**options) if options else function
-    name = options.pop("name", None) or plain_function(function).__qualname__.replace("<locals>.", "")
+    # Looking into a function costs more than a step. Those with a closure are new each time, and hold on to the run.
+    known = isinstance(function, FunctionType) and function.__closure__ is None
+    return _known_tool(function, **options) if known else _new_tool(function, **options)
+
+
+def _new_tool(function: Callable[..., Any], *, name: str | None = None, **options: Any) -> Tool[..., Any]:
+    name = name or plain_function(function).__qualname__.replace("<locals>.", "")
     return Tool(function, name, _changed(StepOptions(), {"effect": "once", **options}))
+
+
+_known_tool = functools.lru_cache(maxsize=1024)(_new_tool)
 
 
 def caller(depth: int = 2) -> str:

@@ -27,9 +27,10 @@ class Agents:
 
     def named(self, name: str | None) -> Agent[Any, Any]:
         """The agent with this name, or the file's only one. Raises UsageError."""
-        if name is None and len(self.agents) == 1:
-            return self.agents[0]
-        known = ", ".join(agent.name for agent in self.agents)
+        names = list(dict.fromkeys(agent.name for agent in self.agents))
+        if name is None and len(names) == 1:
+            return self.agents[-1]
+        known = ", ".join(names)
         if name is None:
             first = f"{self.file}:{self.agents[0].name}"
             raise click.UsageError(f"{self.file} defines several agents ({known}): name one, as in {first}")

@@ -103,6 +103,8 @@ class Screen:
             self.say(f"[yellow]{_harmless(f'{row.file}:{row.line}')}[/] [dim]{_harmless(row.reason)}[/]")
         if len(rows) > BAD_ROWS_MOST:
             self.say(f"[dim]and {len(rows) - BAD_ROWS_MOST} more rows that could not be read: see the report[/]")
+        if rows:
+            self._console.print()
 
     def payments(self, payments: Sequence[Payment]) -> None:
         """What consent is asked for, numbered from 1."""
@@ -116,7 +118,7 @@ class Screen:
         for number, payment in enumerate(payments, start=1):
             amount = f"{payment.amount:,.2f} {payment.currency}"
             table.add_row(str(number), *map(_harmless, (payment.text, payment.supplier, amount, payment.consent)))
-        self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
+        self._console.print(Padding(table, (1, 0, 1, INDENT), expand=False))
 
     async def choose(self, count: int) -> set[int] | None:
         """The numbers (from 1) that the person at the terminal approves; None when the terminal was closed."""

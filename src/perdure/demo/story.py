@@ -73,6 +73,7 @@ class Story:
             cue = await self._next_cue()
             async with WorkerProcess(self._store, self._run, cue) as worker:
                 self._worker, self._worker_since = worker, time.monotonic()
+                self._screen.stall(stalled=False)
                 if fate is not Fate.AT_CUE:
                     self._screen.say(f"[green]worker {worker.pid}[/] runs the agent")
                 self._working.set()
@@ -139,7 +140,6 @@ class Story:
     def _recovered(self) -> None:
         assert self._worker is not None
         seconds = time.monotonic() - self._worker_since
-        self._screen.stall(stalled=False)
         self._screen.say(
             f"[green]worker {self._worker.pid}[/] took over after {seconds:.1f} s: "
             f"{self._completed:,} steps replayed, none run again"

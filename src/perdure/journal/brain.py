@@ -31,7 +31,7 @@ from typing import Any
 
 from perdure.errors import AgentError, AskTimeout, NonDeterminismError, NotInAgent, NotJsonError, UnknownOutcome
 from perdure.journal.commands import Command, Patch, Receive, Timer, Withdraw
-from perdure.journal.ending import Evicted, Outcome, child_error, outcome_of, step_error
+from perdure.journal.ending import Outcome, child_error, outcome_of, step_error
 from perdure.journal.loop import RunLoop, RunTimer
 from perdure.journal.recording import NOTHING, Recording, opens
 from perdure.values.events import Event
@@ -73,12 +73,14 @@ class Brain:
         self._messages: dict[str, deque[Any]] = {}
         self._receivers: dict[str, deque[Receive]] = {}
         self._journaled_state: dict[str, str] = {}
+        self._final_state: dict[str, str] | None = None
         self._state_touched = False
         self._random: random.Random | None = None
         self._seed = run
+        self._forks: list[Event] = []
         self._evicted = False
         self._main: asyncio.Task[str] | None = None
-        self._loop = _BrainLoop(self._timer_started, self._timer_cancelled)
+        self._loop = _BrainLoop(self._timer_started, self._timer_cancelled)  # type: ignore[abstract]  # it is not
         self._loop.brain = self
 
     # The kernel's side.
@@ -86,6 +88,8 @@ class Brain:
     def replay(self, history: Iterable[Event]) -> None:
         """Bring a fresh brain to where the journal ends. Afterwards `take_commands` gives what is new."""
         events = list(history)
+        # A fork's input and dice count from its start, although its journal says so only after the part it shares.
+        self._forks = [event for event in events if event.type == "run.forked"]
         self._recorded = Recording(events)
         self._run(partial(self._take_all, events))
         self._check_all_recorded_were_issued()
@@ -172,9 +176,9 @@ class Brain:
 
     def issue(self, command: Command) -> Command:
         """Number a command, match it with the journal, and hand it to the kernel if it is new."""
-        if self._evicted:
-            raise Evicted
         self._check_inside()
+        if self._evicted:
+            return command  # what clean-up code asks for when the run has left memory is asked for in vain
         self.steps += 1
         command.step = self.steps
         event = self._recorded.openings.get(self.steps)
@@ -187,8 +191,8 @@ class Brain:
 
     async def result(self, command: Command) -> Any:
         """Wait for what an issued command brings."""
-        command.future = asyncio.Future(loop=self._loop)
-        self.pending[command.step] = command
+        self.spawned(command)
+        assert command.future is not None
         try:
             return await command.future
         except asyncio.CancelledError:
@@ -198,7 +202,8 @@ class Brain:
     def spawned(self, command: Command) -> Command:
         """Expect the end of a child that was just issued, whether or not anybody awaits it yet."""
         command.future = asyncio.Future(loop=self._loop)
-        self.pending[command.step] = command
+        if not self._evicted:
+            self.pending[command.step] = command
         return command
 
     async def join(self, command: Command) -> Any:
@@ -259,6 +264,8 @@ class Brain:
 
     def _on_queued(self, event: Event) -> None:
         self.input = decode(event.raw)["input"]
+        for fork in self._forks:
+            self._on_forked(fork)
 
     def _on_forked(self, event: Event) -> None:
         data = decode(event.raw)
@@ -363,18 +370,21 @@ class Brain:
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
         if self._state_touched:
-            # Clean-up code of tasks that are left over has no say in the state any more.
             try:
-                self.state = {key: decode(text) for key, text in self._encoded_state().items()}
+                # Clean-up code of tasks that are left over has no say in the state any more.
+                self._final_state = self._encoded_state()
             except NotJsonError as error:
-                self.outcome, self._state_touched = Outcome(error=error), False
+                self.outcome, self._final_state = Outcome(error=error), self._journaled_state
         self.evict()
 
     def _encoded_state(self) -> dict[str, str]:
-        wrong = next((key for key in self.state if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise NotJsonError(f"ctx.state[{wrong!r}]: keys of the state are strings")
-        return {key: encode(value) for key, value in self.state.items()}
+        if self._final_state is not None:
+            return self._final_state
+        state: Mapping[Any, Any] = self.state  # agents write into it what they like
+        for key in state:
+            if not isinstance(key, str):
+                raise NotJsonError(f"ctx.state[{key!r}]: keys of the state are strings")
+        return {key: encode(value) for key, value in state.items()}
 
     def _check_inside(self) -> None:
         if asyncio_events._get_running_loop() is not self._loop:
@@ -386,7 +396,8 @@ class Brain:
     def _timer_started(self, handle: RunTimer) -> None:
         command = Timer(position_outside_asyncio(), round(min(handle.when() * 1e6, LATEST_US)), handle)
         handle.step = self.issue(command).step
-        self.pending[command.step] = command
+        if not self._evicted:
+            self.pending[command.step] = command
 
     def _timer_cancelled(self, handle: RunTimer) -> None:
         self._withdraw(handle.step)

@@ -75,7 +75,7 @@ class OpenAsk(Command):
         self, kind: str, name: str, at: str, *, title: str, detail: dict[str, Any], to: str | None, deadline: int | None
     ) -> None:
         super().__init__(name, at)
-        self.kind = kind  # type: ignore[misc]
+        self.kind = kind
         self.title = title
         self.detail = detail
         self.to = to

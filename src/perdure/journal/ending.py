@@ -10,15 +10,11 @@ from perdure.errors import ApprovalRejected, ChildFailed, StepError, StepTimeout
 
 
 class ContinueAs(BaseException):
-    """Ends the run; its work goes on in a new one with `input_json`. A BaseException so that no `except Exception` catches it."""
+    """Ends the run; its work goes on in a new one with `input_json`. No `except Exception` catches it."""
 
     def __init__(self, input_json: str) -> None:
         super().__init__("the run continues in a new one")
         self.input_json = input_json
-
-
-class Evicted(BaseException):
-    """Clean-up code of a run that left memory tried to go on."""
 
 
 @dataclass(frozen=True, slots=True)

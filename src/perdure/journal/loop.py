@@ -22,19 +22,26 @@ import sys
 from asyncio import events as asyncio_events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from perdure.errors import AgentError, BrainIOError
 from perdure.journal import isolation
 from perdure.journal.order import RunFuture, RunTask, first_birth, refuse_unordered
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 log = logging.getLogger("perdure.agent")
 
 #: Callbacks that one event may set off. Polling with `sleep(0)` would otherwise hang the whole node for ever.
 CALLBACKS_MOST = 1_000_000
-#: How often the clean-up code of a discarded task may stop and wait before it is left to the garbage collector.
-_CLOSINGS_MOST = 100
+#: How often the clean-up code of a discarded task may stop and wait before it is given up.
+_UNWINDINGS_MOST = 100
+#: Those given up. The garbage collector would let them run on, as plain code, with tools that act.
+_undying: list[object] = []
+
+
+class Evicted(BaseException):
+    """The run leaves memory: raised where its code waits. A BaseException so that no `except Exception` catches it."""
 
 
 class _Handle(asyncio.Handle):
@@ -103,7 +110,7 @@ class RunLoop(asyncio.AbstractEventLoop):
             if not ready or self.stopped:
                 return
             handle = ready.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle._cancelled:
                 try:
                     handle._run()
                 except SystemExit:
@@ -121,7 +128,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def discard(self) -> None:
         """Forget every task: the run is evicted or over.
 
-        Coroutines are closed, so `finally` blocks run, still as agent code: no tool may act there.
+        Their `finally` blocks run, still as agent code: no tool may act there.
         """
         if self._running:
             self._discard()
@@ -131,17 +138,17 @@ class RunLoop(asyncio.AbstractEventLoop):
     def _discard(self) -> None:
         self.stopped = True
         self._ready.clear()
-        tasks = [task for task in self._tasks if not task.done()]
-        self._tasks.clear()
-        for task in tasks:
-            _close(task)
+        while self._tasks:  # clean-up code may try to make new ones
+            for task in sorted(self._tasks, key=hash):
+                self._tasks.discard(task)
+                _unwind(task)
         self._ready.clear()
         self._on_timer = self._on_timer_cancelled = _forget
 
     # What asyncio asks of its loop.
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = _Handle(callback, args, self, context)
         if self._running:
@@ -151,20 +158,22 @@ class RunLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         if asyncio_events._get_running_loop() is not self:
             raise BrainIOError(f"a thread or another loop called into a run; {isolation.REMEDY}")
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts],
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:  # fmt: skip
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts],
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:  # fmt: skip
         handle = RunTimer(when, callback, args, self, context)
         if when <= self.time():
             self._ready.append(handle)
@@ -242,33 +251,30 @@ def _forget(_: RunTimer) -> None:
     """What becomes of timers after the end."""
 
 
-def _close(task: asyncio.Task[Any]) -> None:
+def _unwind(task: asyncio.Task[Any]) -> None:
+    # Not close(): it gives only the outermost coroutine a second chance when clean-up code awaits something.
     coroutine = task.get_coro()
-    for _ in range(_CLOSINGS_MOST if coroutine is not None else 0):
+    assert coroutine is not None  # tasks of a run are not made eagerly
+    for _ in range(_UNWINDINGS_MOST):
         try:
-            coroutine.close()
-        except BaseException:  # whatever clean-up code of a discarded run raises concerns nobody
-            log.debug("clean-up code of an evicted run raised", exc_info=True)
-        else:
+            coroutine.throw(Evicted())
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - it has ended; what clean-up code raises then concerns nobody
             return
+    _undying.append(coroutine)
+    log.warning("%s swallows whatever is raised in it and cannot be ended: catch Exception, not more", coroutine)
 
 
-if sys.version_info >= (3, 14):
+def _leave_task(loop: asyncio.AbstractEventLoop | None) -> asyncio.Task[Any] | None:
+    if sys.version_info >= (3, 14) and loop is not None:
+        return asyncio.tasks._swap_current_task(loop, None)
+    return None
 
-    def _leave_task(loop: asyncio.AbstractEventLoop | None) -> asyncio.Task[Any] | None:
-        return None if loop is None else asyncio.tasks._swap_current_task(loop, None)
 
-    def _enter_task(loop: asyncio.AbstractEventLoop | None, task: asyncio.Task[Any] | None) -> None:
-        if loop is not None:
-            asyncio.tasks._swap_current_task(loop, task)
-
-else:
-
-    def _leave_task(loop: asyncio.AbstractEventLoop | None) -> None:
-        """The loop keeps it."""
-
-    def _enter_task(loop: asyncio.AbstractEventLoop | None, task: None) -> None:
-        """The loop kept it."""
+def _enter_task(loop: asyncio.AbstractEventLoop | None, task: asyncio.Task[Any] | None) -> None:
+    if sys.version_info >= (3, 14) and loop is not None:
+        asyncio.tasks._swap_current_task(loop, task)
 
 
 def _refuse(name: str) -> Callable[..., NoReturn]:
@@ -288,4 +294,4 @@ for _name in (
     "sock_sendto", "sock_connect", "sock_accept", "sock_sendfile", "add_signal_handler", "remove_signal_handler",
 ):  # fmt: skip
     setattr(RunLoop, _name, _refuse(_name))
-RunLoop.__abstractmethods__ = frozenset()
+RunLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # refused is implemented, too

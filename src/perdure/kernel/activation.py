@@ -132,7 +132,8 @@ class Activation:
 
     def write_if_changed(self) -> None:
         """Have the draft written now if the run's row would change with it."""
-        if self._row_dirty or self._status_now() is not self.status or self._next_due() != self._wake_at:
+        status = self._status_now()
+        if self._row_dirty or status is not self.status or self._wake_at_in(status) != self._wake_at:
             self.writer.write_now()
 
     def before_writing(self) -> None:
@@ -140,7 +141,7 @@ class Activation:
 
     def row_update(self, draft: Draft, now: int) -> RunUpdate | None:
         status = self._status_with(draft)
-        wake_at = self._next_due() if status is RunStatus.WAITING else None
+        wake_at = self._wake_at_in(status)
         progressed = self.strikes > 0 and any(_is_progress(entry) for entry in draft.entries)
         # While it moves there is nothing to describe; while it waits, its pending commands may be many.
         same = status is self.status and wake_at == self._wake_at and not self._row_dirty and not progressed
@@ -294,6 +295,9 @@ class Activation:
         type = "ask.expired" if command.kind == "ask" else "approval.expired"
         draft.entries.append(Entry(type, command.step, None, event_data(id=id, step=command.step)))
         self.writer.write_alone(draft)
+
+    def _wake_at_in(self, status: RunStatus) -> int | None:
+        return self._next_due() if status is RunStatus.WAITING else None
 
     def _next_due(self) -> int | None:
         while self._dues and not self._still_due(self._dues[0][1]):

@@ -39,7 +39,8 @@ async def fork(
 ) -> Run:
     """Create a run that shares `run`'s journal before step `at` (None: its last failed step) and goes on from there."""
     events = await kernel.store.events(run.id)
-    step = _last_failed_step(run, events) if at is None else at
+    step = _step_to_retry(run, events) if at is None else at
+    _check_consent(run, events, step)
     cut = _cut_before(run, events, step)
     agent = kernel.agents.get(run.agent, run.version)
     id = new_run_id(kernel.clock.now_us())
@@ -86,13 +87,32 @@ def _cut_before(run: Run, events: Sequence[Event], step: int) -> int:
     raise NotFound(f"{run.id} has no step {step} to fork at (its steps go up to {last}); see: perdure show {run.id}")
 
 
-def _last_failed_step(run: Run, events: Sequence[Event]) -> int:
-    failed = [event.step for event in events if event.type == "step.failed" and '"retry_at"' not in event.raw]
-    opened = [event.step for event in events if event.type in _OPENS]
+def _step_to_retry(run: Run, events: Sequence[Event]) -> int:
+    """The step that went wrong last, or was the last to begin before somebody cancelled."""
+    cancelled = next((event.seq for event in events if event.type == "run.cancelling"), len(events) + 1)
+    failed = [event.step for event in events if event.type == "step.failed" and not _retried(event)]
+    opened = [event.step for event in events if event.type in _OPENS and event.seq < cancelled]
     step = (failed or opened or [None])[-1]
     if step is None:
         raise InvalidInput(f"{run.id} has no step to go on from; start it anew")
-    return step
+    return _asked_in(events, step) or step
+
+
+def _check_consent(run: Run, events: Sequence[Event], step: int) -> None:
+    asked = _asked_in(events, step)
+    if asked is not None:
+        raise InvalidInput(
+            f"step {step} of {run.id} used a consent that was good for one use; "
+            f"fork where it was asked for: perdure fork {run.id} --at {asked}"
+        )
+
+
+def _asked_in(events: Sequence[Event], step: int) -> int | None:
+    """The step that asked for the consent which `step` was begun with."""
+    began = next((event for event in events if event.step == step and event.type == "step.started"), None)
+    approval = began.data.get("approval") if began is not None else None
+    granted = (event for event in events if event.type == "approval.granted" and event.data["id"] == approval)
+    return next((event.step for event in granted), None) if approval is not None else None
 
 
 def _settlements(events: Sequence[Event], cut: int, *, except_for: int) -> list[Event]:

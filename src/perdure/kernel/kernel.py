@@ -378,7 +378,7 @@ class Kernel:
         if due is not None:
             # What was just woken is due in the store until its next commit: do not spin on it.
             again = _DUE_BLOCKED_US if blocked or self.dispatcher.queued else _DUE_AGAIN_US
-            self.due_at(max(due, self.clock.now_us() + again))
+            self.due_at(due if due > now else self.clock.now_us() + again)
 
     # Details: ownership and recovery.
 

@@ -87,8 +87,11 @@ class Steps:
             attempt.stop(Stop.WITHDRAWN)
             return
         waited = self.retrying.pop(step, None) or self.unknown.pop(step, None) or step in self._probing
-        if waited or self._last_type(step) in ("step.started", "step.resolved"):
-            self._event("step.cancelled", call, self._attempt_number(step), outcome="unknown")
+        # After a restart the agent may stop waiting before the step was picked up.
+        if waited or self._last_type(step) in ("step.started", "step.failed", "step.unknown", "step.resolved"):
+            outcome = "cancelled" if call.target.options.effect.repeatable else "unknown"
+            self._event("step.cancelled", call, self._attempt_number(step), outcome=outcome)
+            self._history.pop(step, None)
             self._activation.write_soon()
 
     def pick_up(self, call: Call) -> None:

@@ -200,8 +200,10 @@ class Store(Protocol):
     async def commit(self, batch: Sequence[Transaction]) -> list[Exception | list[int] | None]:
         """Make `batch` durable in order; for each transaction, None (or the ids of its signals) or its refusal.
 
-        Refusals: Fenced, SessionBusy, AlreadySettled (ask closed before), AlreadyExists (run id or
-        idempotency key is taken), StatementFailed (a user's SQL). Raises StoreError when nothing was written.
+        Refusals: Fenced, SessionBusy, AlreadySettled (the ask was closed, the signal consumed or the run ended
+        before), AlreadyExists (run id, ask id or idempotency key is taken), NotFound (no such run, or no such event to
+        fork at), StatementFailed (a user's SQL); ValueError for a caller's mistake: an event that is not the next of
+        its run, a run of another shard, no fence where one is needed. Raises StoreError when nothing was written.
         """
 
     async def run(self, id: str) -> Run | None:
@@ -240,7 +242,7 @@ class Store(Protocol):
         """One ask, or None."""
 
     async def ready(self, shards: Iterable[str], limit: int) -> list[Run]:
-        """Queued runs of these shards whose session is free, by priority (high first), then age."""
+        """Queued runs of these shards that can begin, by priority (high first), then age; one of each free session."""
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         """Runs of these shards with status running: what a dead owner left behind."""

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from threading import Event
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
@@ -27,6 +28,8 @@ Arguments = ParamSpec("Arguments")
 
 #: How long a write waits for another process.
 _PATIENCE_MS = 5_000
+#: How often it tries.
+_RETRY_SECONDS = 0.0005
 #: Writes that take longer than this, by their moving average, leave the caller's thread.
 _SLOW_SECONDS = 0.003
 #: Weight of the last write in the moving average.
@@ -48,6 +51,7 @@ class Database:
         self._last_in_thread: Future[Any] | None = None
         self._average_seconds = 0.0
         self._changes = 0
+        self._never = Event()
         self._broken: StoreBroken | None = None
 
     def open(self) -> apsw.Connection:
@@ -88,7 +92,7 @@ class Database:
                 pass
             finally:
                 writer.set_busy_timeout(_PATIENCE_MS)
-        self._last_in_thread = self._thread.submit(self._timed, work)
+        self._last_in_thread = self._thread.submit(self._patiently, work)
         # Shielded: who stops waiting must not make the order of writes, or whether they happen, a matter of luck.
         return await asyncio.shield(asyncio.wrap_future(self._last_in_thread))
 
@@ -128,6 +132,16 @@ class Database:
 
     def _thread_works(self) -> bool:
         return self._last_in_thread is not None and not self._last_in_thread.done()
+
+    def _patiently(self, work: Callable[[], Result]) -> Result:
+        assert self._writer is not None
+        self._writer.set_busy_handler(self._wait_for_lock)
+        return self._timed(work)
+
+    def _wait_for_lock(self, tries: int) -> bool:
+        # SQLite's own waiting soon looks only every 100 ms: beside a process that commits without a pause it starves.
+        self._never.wait(_RETRY_SECONDS)
+        return tries * _RETRY_SECONDS < _PATIENCE_MS / 1000
 
     def _timed(self, work: Callable[[], Result]) -> Result:
         self._refuse_if_broken()

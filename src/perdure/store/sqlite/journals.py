@@ -79,7 +79,7 @@ class Journals:
         if tail is not None and tail.fence == fence:
             return tail
         self.flush()
-        found = self._cursor.execute(_TAIL, (run,)).fetchone()
+        found = self._cursor.execute(_TAIL, (run,)).get
         if found is None:
             raise NotFound(f"run {run}: there is no such run in this store")
         key, shard, status, seq, steps = found
@@ -134,7 +134,7 @@ def shared_steps(db: apsw.Connection, run: str, seq: int) -> int:
     """The highest step number among a run's first `seq` events. Raises NotFound when it does not have as many."""
     end = highest = 0
     for key, last in _stretches(db, run):
-        found: Any = db.execute(_READ["end"], (key, min(last, seq))).fetchone()
+        found: Any = db.execute(_READ["end"], (key, min(last, seq))).get
         end, highest = max(end, found[0]), max(highest, found[1])
     if end < seq:
         raise NotFound(f"run {run}: there is no event {seq} to fork at")
@@ -147,7 +147,7 @@ def _stretches(db: apsw.Connection, run: str) -> list[tuple[int, int]]:
     origin: str | None = run
     last = _NO_LAST
     while origin is not None:
-        found = db.execute(_READ["journal"], (origin,)).fetchone()
+        found = db.execute(_READ["journal"], (origin,)).get
         if found is None:
             break
         key, origin, shared = found

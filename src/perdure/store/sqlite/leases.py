@@ -62,7 +62,7 @@ class Leases:
         ]
 
     def _free(self, shard: str) -> bool:
-        found = self._db.execute(_SQL["shard"], (shard,)).fetchone()
+        found = self._db.execute(_SQL["shard"], (shard,)).get
         return found is None or found[0] is None or self._over(found[0], found[2])
 
     def _over(self, owner: str, expires: int) -> bool:

@@ -97,7 +97,7 @@ def run_signals(db: apsw.Connection, run: str) -> list[Signal]:
 
 def ask(db: apsw.Connection, id: str) -> Ask | None:
     """One ask, or None."""
-    row = db.execute(_SQL["ask"], (id,)).fetchone()
+    row = db.execute(_SQL["ask"], (id,)).get
     return None if row is None else ask_of(row)
 
 
@@ -127,7 +127,7 @@ def changes(db: apsw.Connection) -> int:
 
 
 def _one(db: apsw.Connection, query: str, values: tuple[Any, ...]) -> Run | None:
-    row = db.execute(_SQL[query], values).fetchone()
+    row = db.execute(_SQL[query], values).get
     return None if row is None else run_of(row)
 
 
