@@ -287,14 +287,16 @@ class Runtime:
         signal = self.kernel.signal_to({"run": ask.run}, kind, encode({k: v for k, v in data.items() if v is not None}))
         close = AskClose(ask.id, status, self._clock.now_us(), answer=answer, by=by, note=note)
         try:
-            ids = await self.kernel.commits.commit(Transaction(close_asks=[close], signals=[signal]))
+            await self.kernel.commits.commit(
+                Transaction(close_asks=[close], signals=[signal]),
+                then=lambda ids: self.kernel.signals_written([signal], ids),
+            )
         except AlreadySettled:
             now = await self.store.ask(ask.id)
             if now is not None and (now.status, now.answer) == (status, answer):
                 return
             how = f"{now.status}{f' by {now.by}' if now.by else ''}" if now is not None else "gone"
             raise AlreadySettled(f"{ask.id} is {how} already") from None
-        self.kernel.signals_written([signal], ids or [])
 
     def _agent(self, name: str) -> AnyAgent:
         agent = self.agents.latest(name)

@@ -96,7 +96,8 @@ def charge(mark: str) -> str:
 @agent
 async def cashier(ctx: Context, mark: str) -> str:
     """One effect of which nobody knows whether it happened."""
-    return await charge(mark)
+    done: str = await charge(mark)
+    return done
 
 
 @agent

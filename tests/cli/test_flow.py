@@ -1,9 +1,12 @@
 """The main ways through the command line, with real processes on a real file."""
 
+import asyncio
 import signal
 import subprocess
 import sys
 
+from perdure.errors import StoreBroken
+from perdure.kernel.kernel import Kernel
 from tests.cli.conftest import read_until
 
 
@@ -189,6 +192,36 @@ def test_following_a_journal_ends_with_the_run(shell):
 
     assert follower.returncode == 0
     assert '"run.succeeded"' in rest.splitlines()[-1]
+
+
+def test_ctrl_c_ends_what_only_watches(shell):
+    """130, as shells have it; the run does not care."""
+    run = parked_buyer(shell)
+    follower = shell.begin("events", run, "--follow")
+    try:
+        read_until(follower.stdout, "ask.opened")
+        follower.send_signal(signal.SIGINT)
+        _, said = follower.communicate(timeout=20)
+    finally:
+        follower.kill()
+
+    assert (follower.returncode, said.strip()) == (130, "")
+    assert shell("runs", "--json").json[0]["status"] == "waiting"
+
+
+def test_a_worker_whose_node_dies_says_why(typed, monkeypatch):
+    """Exit code 1 at once, not a worker that does nothing for ever."""
+    start = Kernel.start
+
+    async def start_and_fail(kernel, **options):
+        await start(kernel, **options)
+        asyncio.get_running_loop().call_soon(kernel.fail, StoreBroken("the disk failed"))
+
+    monkeypatch.setattr(Kernel, "start", start_and_fail)
+    ended = typed("work", "shop.py")
+
+    assert ended.code == 1
+    assert "the disk failed" in ended.err
 
 
 def test_a_reader_that_goes_away_is_no_error(shell):

@@ -133,8 +133,10 @@ def test_commands_that_make_no_sense_end_with_2(typed, store, words, said):
         ("raise SystemExit(0)", "broken.py:1: SystemExit"),
         ("x = 1", "defines no agent"),
         (
-            "from perdure import agent\n@agent(name='a')\nasync def f(ctx): ...\n"
-            "@agent(name='a')\nasync def g(ctx): ...",
+            (
+                "from perdure import agent\n@agent(name='a')\nasync def f(ctx): ...\n"
+                "@agent(name='a')\nasync def g(ctx): ..."
+            ),
             "given twice",
         ),
     ],

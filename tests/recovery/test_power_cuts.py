@@ -59,7 +59,7 @@ def test_a_store_survives_power_cuts_while_it_recovers(disk):
     dice = Random(77)
     work = asyncio.run(record(disk, dice))
     losses = []
-    for cut in dice.sample(list(blackouts(work.log, dice)), 40):
+    for cut in dice.sample(list(blackouts(work.log, dice)), 20):
         again = asyncio.run(record_recovery(disk, work, cut))
         losses += asyncio.run(lose_power(disk, again, dice, 25, before=cut.files))
     assert losses == []

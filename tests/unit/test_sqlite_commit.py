@@ -9,7 +9,7 @@ import pytest
 
 from perdure.errors import Fenced
 from perdure.store import SqliteStore
-from perdure.store.contract import Fence, NewRun, Transaction
+from perdure.store.contract import Fence, NewRun, RunUpdate, Signal, Transaction
 from perdure.store.sqlite import journals, log
 from perdure.store.sqlite import store as sqlite_store
 from perdure.values.events import Event
@@ -53,17 +53,38 @@ def test_more_journals_than_are_remembered(tmp_path, monkeypatch):
     asyncio.run(scenario())
 
 
-def test_a_batch_that_cannot_be_written_leaves_no_trace(tmp_path):
-    """Not in the file and not in what is remembered: the same batch, mended, is accepted."""
+@pytest.mark.parametrize(
+    "unstorable",
+    [
+        {"events": [Event("run_1", 2, "custom.\ud800", 1, None, None, "{}")]},
+        {"events": [Event("run_1", 2, "progress", 2**70, None, None, "{}")]},
+        {"events": [Event("run_1", 2, "progress", 1, None, None, object())]},  # type: ignore[arg-type]
+        {"updates": {"run_1": RunUpdate(RunStatus.RUNNING, 1)}, "state": ("buyer", "s", {"\ud800": "1"})},
+        {
+            "updates": {"run_1": RunUpdate(RunStatus.RUNNING, 1)},
+            "signals": [Signal("b", "\ud800", None, "", "", "", 1)],
+        },
+    ],
+)
+def test_what_cannot_be_stored_is_refused_alone(tmp_path, unstorable):
+    """Wherever in a transaction it is found: the transaction leaves no trace, and its neighbours are committed."""
 
     async def scenario() -> None:
         store, fence = await claimed_store(tmp_path / "runs.db")
-        await store.commit([create("run_1")])
-        unwritable = Event("run_1", 3, "progress", 1, None, None, object())  # type: ignore[arg-type]
-        with pytest.raises(TypeError):
-            await store.commit([Transaction(fence=fence, events=[event("run_1", 2), unwritable])])
-        assert [found.seq for found in await store.events("run_1")] == [1]
-        assert await store.commit([Transaction(fence=fence, events=[event("run_1", 2), event("run_1", 3)])]) == [None]
+        await store.commit([create("run_1"), create("run_2")])
+        before = await store.run("run_1")
+        outcomes = await store.commit(
+            [
+                Transaction(fence=fence, events=[event("run_2", 2)]),
+                Transaction(fence=fence, **unstorable),
+                Transaction(fence=fence, events=[event("run_2", 3)]),
+            ]
+        )
+        assert [type(outcome) for outcome in outcomes] == [type(None), ValueError, type(None)]
+        assert [found.seq for found in await store.events("run_2")] == [1, 2, 3]
+        assert await store.run("run_1") == before
+        assert await store.commit([Transaction(fence=fence, events=[event("run_1", 2)])]) == [None]
+        assert await store.check() == []
         await store.close()
 
     asyncio.run(scenario())

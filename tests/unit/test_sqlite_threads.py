@@ -38,7 +38,7 @@ class ThreadWatch:
             self.threads.append(threading.current_thread() is not threading.main_thread())
             return commit(batch)
 
-        store._committer.commit = watched  # type: ignore[method-assign]
+        store._committer.commit = watched  # type: ignore[method-assign, assignment]
 
 
 def test_writes_move_to_a_thread_while_the_disk_is_slow(tmp_path):

@@ -4,6 +4,8 @@
     await client.charge(amount, idempotency_key=step.key)
     step.heartbeat({"page": 7})
     step.stream("partial text")
+
+Outside of a step there is nothing to see: `current_step()` raises.
 """
 
 from __future__ import annotations

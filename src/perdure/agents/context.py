@@ -125,9 +125,7 @@ class Context:
             text = encode(dict(kwargs) if not args else {"args": list(args), **kwargs})
         else:
             _, text = action.signature.bind(args, kwargs)
-        return await request_approval(
-            self._brain, action, text, at=caller(), to=to, timeout=timeout, reason=reason
-        )
+        return await request_approval(self._brain, action, text, at=caller(), to=to, timeout=timeout, reason=reason)
 
     async def send(self, to: str, topic: str, value: Any = None, *, agent: str | None = None) -> None:
         """Send a message to a run (its id), or with `agent` to that agent's session `to`. Commits with the run."""
@@ -237,6 +235,3 @@ async def run_agent(agent: Agent[Any, Any], brain: Brain, run: RunInfo) -> str:
         await ctx._undo(error)
         raise
     return text
-
-
-

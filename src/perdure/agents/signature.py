@@ -223,5 +223,3 @@ def _explain(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']} (got {str(item['input'])[:80]!r})"
         for item in error.errors(include_url=False)[:5]
     )
-
-

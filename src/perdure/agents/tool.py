@@ -61,9 +61,10 @@ class Tool(Generic[P, R]):
         if self.options.approval is not None:
             approval = await request_approval(brain, self, text, at=at, to=self.options.approval)
             if not approval.approved:
+                reason = f": {approval.note}" if approval.note else ""
                 raise ApprovalRejected(
-                    f"{approval.by or 'a person'} refused {self.name}" + (f": {approval.note}" if approval.note else ""),
-                    type="ApprovalRejected", step=approval.step,
+                    f"{approval.by or 'a person'} refused {self.name}{reason}", type="ApprovalRejected",
+                    step=approval.step,
                 )  # fmt: skip
             arguments, text = approval.arguments, approval.arguments_json
         return await self.issue(brain, at, arguments, text)

@@ -9,3 +9,5 @@ USAGE = 2
 WAITING = 3
 #: the run was cancelled
 CANCELLED = 4
+#: Ctrl-C, where nothing else was promised: as shells have it
+INTERRUPTED = 130

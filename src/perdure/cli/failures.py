@@ -19,8 +19,8 @@ def report_failure(error: Exception, *, as_json: bool) -> int:
         # Whoever read us has gone (`perdure events RUN | head`): nothing more can be said on this pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILED
-    if isinstance(error, click.exceptions.Abort):
-        return exits.FAILED
+    if isinstance(error, click.Abort):  # what click makes of Ctrl-C
+        return exits.INTERRUPTED
     if as_json:
         failure = {"error": {"type": type_name(error), "message": message(error)}}
         click.echo(json.dumps(failure, ensure_ascii=False))

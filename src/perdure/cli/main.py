@@ -28,7 +28,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "demo": Entry("perdure.cli.demo:demo", "A minute's tour: an agent on real files, killed half-way."),
         "new": Entry("perdure.cli.new:new", "Write a small project: an agent, its test, a README."),
         "run": Entry("perdure.cli.run:run", "Run an agent and print its result."),
-        "work": Entry("perdure.cli.run:work", "Run whatever is due, until stopped."),
+        "work": Entry("perdure.cli.work:work", "Run whatever is due, until stopped."),
     },
     "Look": {
         "runs": Entry("perdure.cli.look:runs", "List runs, newest first, and why they are not moving."),
@@ -95,13 +95,7 @@ class LazyGroup(click.Group):
             if os.environ.get("PERDURE_DEBUG", "") not in ("", "0"):
                 raise
             code = report_failure(error, as_json="--json" in words)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
-
-
-#: Exit code after Ctrl-C where nothing else was promised, as shells have it.
-INTERRUPTED = 130
 
 
 @click.command(

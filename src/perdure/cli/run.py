@@ -1,12 +1,10 @@
-"""`run` and `work`: a worker in this process, for one run until it ends, or for all until it is stopped."""
+"""`run`: start an agent and see it through, with a worker in this very process."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +13,7 @@ from perdure.cli import exits
 from perdure.cli.load import Agents, load_agents, split_target
 from perdure.cli.options import JSON, Given, execute, json_option, store_option
 from perdure.cli.output import note, paint, print_json
+from perdure.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
     from perdure.agents.agent import Agent
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from perdure.cli.why import Why
     from perdure.runtime import RunHandle, Runtime
     from perdure.values.events import Event
-
-#: `work --until-idle` waits for timers that are due this soon, so long as that does not go on for ever.
-_SHORT_TIMER_SECONDS = 1.0
-_SHORT_TIMERS_SECONDS = 5.0
 
 
 @click.command("run", short_help="Run an agent and print its result.")
@@ -60,25 +55,6 @@ def run(
     if detach:
         return execute(_record(start, store, as_json=as_json))
     return execute(_run(start, store, no_wait=no_wait, as_json=as_json))
-
-
-@click.command("work", short_help="Run whatever is due, until stopped.")
-@click.argument("file", metavar="FILE.py")
-@click.option("--until-idle", is_flag=True, help="End when nothing can move without a person, a message or a timer.")
-@store_option
-@json_option
-def work(file: str, *, until_idle: bool, store: str, as_json: bool) -> int:
-    """Run whatever is due of the agents in FILE.py, until Ctrl-C or SIGTERM.
-
-    \b
-      perdure work shop.py
-
-    Prints a line on stderr whenever a run changes its state (with --json: the events, one a line on stdout). Steps
-    under way get time to finish; a second Ctrl-C does not wait for them. Nothing is lost either way. --until-idle waits
-    for timers that are due within a second, five seconds in all.
-    """
-    loaded = load_agents(file)
-    return execute(_work(loaded, store, until_idle=until_idle, as_json=as_json))
 
 
 class _Start:
@@ -222,88 +198,6 @@ _ENDS = {
     "run.failed": ("failed", exits.FAILED),
     "run.cancelled": ("cancelled", exits.CANCELLED),
 }
-
-
-async def _work(loaded: Agents, store: str, *, until_idle: bool, as_json: bool) -> int:
-    from perdure.runtime import Runtime
-
-    runtime = Runtime(store, loaded.agents)
-    runtime.kernel.followers.watchers.append(_print_events if as_json else _note_state_changes)
-    async with runtime:
-        names = ", ".join(sorted(runtime.agents.names()))
-        note(f"working on {names} at {store}" + ("" if until_idle else "; Ctrl-C stops"))
-        if not runtime.kernel.leases.complete:
-            note("another worker has some of these agents' shards and goes on with them")
-        with stop_signals() as stopped:
-            waits: list[asyncio.Task[Any]] = [
-                asyncio.create_task(stopped.wait()),
-                asyncio.create_task(runtime.kernel.followers.failure()),
-            ]
-            if until_idle:
-                waits.append(asyncio.create_task(_idle(runtime)))
-            try:
-                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                for task in waits:
-                    task.cancel()
-            if stopped.is_set():
-                note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
-            await runtime.stop()
-    return exits.OK
-
-
-async def _idle(runtime: Runtime) -> None:
-    """Idle, and no timer due within a second: who is about to go on is not left behind. Five seconds at most."""
-    clock = runtime.kernel.clock
-    latest = clock.monotonic() + _SHORT_TIMERS_SECONDS
-    while True:
-        await runtime.idle()
-        due = await runtime.store.next_due(runtime.kernel.leases.shards)
-        seconds = (due - clock.now_us()) / 1e6 if due is not None else _SHORT_TIMERS_SECONDS
-        if seconds > _SHORT_TIMER_SECONDS or clock.monotonic() > latest:
-            return
-        await asyncio.sleep(max(seconds, 0.01))
-
-
-def _note_state_changes(run: str, events: list[Event]) -> None:
-    from perdure.cli.lines import STATE, line
-
-    for event in events:
-        if event.type in STATE:
-            note(f"{event.time[11:19]} {run} {line(event)}")
-
-
-def _print_events(_: str, events: list[Event]) -> None:
-    from perdure.cli.output import print_line
-
-    for event in events:
-        print_line(event.as_json())
-
-
-@contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; a second one acts as it always does."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def stop() -> None:
-        stopped.set()
-        release()
-
-    def release() -> None:
-        for number in signals:
-            with suppress(NotImplementedError):
-                loop.remove_signal_handler(number)
-
-    for number in signals:
-        with suppress(NotImplementedError):  # Windows: Ctrl-C then ends the process, which loses nothing either
-            loop.add_signal_handler(number, stop)
-    try:
-        yield stopped
-    finally:
-        release()
 
 
 def _at_terminal() -> bool:

@@ -22,7 +22,7 @@ import sys
 from asyncio import events as asyncio_events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 from perdure.errors import AgentError, BrainIOError
 from perdure.journal import isolation
@@ -148,7 +148,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     # What asyncio asks of its loop.
 
     def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = _Handle(callback, args, self, context)
         if self._running:
@@ -158,20 +158,20 @@ class RunLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: contextvars.Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         if asyncio_events._get_running_loop() is not self:
             raise BrainIOError(f"a thread or another loop called into a run; {isolation.REMEDY}")
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts],
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:  # fmt: skip
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts],
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:  # fmt: skip
         handle = RunTimer(when, callback, args, self, context)

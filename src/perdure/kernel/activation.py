@@ -181,7 +181,7 @@ class Activation:
         for new in draft.create:
             self.kernel.not_written(new)
         if isinstance(refusal, Fenced):
-            self.kernel.lost(self)
+            self.kernel.lost(self.run.shard)
         elif draft.refused is not None:
             self._row_dirty = True  # the row it carried was not written either
             draft.refused(refusal)

@@ -42,7 +42,6 @@ async def fork(
     step = _step_to_retry(run, events) if at is None else at
     _check_consent(run, events, step)
     cut = _cut_before(run, events, step)
-    agent = kernel.agents.get(run.agent, run.version)
     id = new_run_id(kernel.clock.now_us())
     new = _forked_run(kernel, run, id, cut)
     own = [_event(new, cut + 1, "run.forked", None, None, _forked_data(run, events, step, input_json))]
@@ -50,9 +49,9 @@ async def fork(
         own.append(_event(new, cut + 1 + len(own), settled.type, settled.step, settled.attempt, settled.raw))
     if result is not UNCHANGED:
         own += _forced_result(new, events, step, result, cut + 1 + len(own))
-    fence = kernel.fence(new.shard) if agent is not None else None
-    await kernel.commits.commit(Transaction(fence=fence, create=[NewRun(new, own)]))
-    kernel.run_written(new, own)
+    await kernel.commits.commit(
+        Transaction(create=[NewRun(new, own)]), then=lambda _: kernel.run_written(new, own)
+    )
     return new
 
 

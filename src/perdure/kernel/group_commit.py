@@ -60,14 +60,29 @@ class GroupCommit:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    async def commit(self, transaction: Transaction) -> list[int] | None:
-        """Commit and wait. Raises the refusal."""
-        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self.submit(lambda: transaction, lambda verdict: None if future.done() else future.set_result(verdict))
-        verdict = await future
-        if isinstance(verdict, Exception):
-            raise verdict
-        return verdict
+    async def commit(
+        self, transaction: Transaction, *, then: Callable[[list[int]], object] = lambda _: None,
+        otherwise: Callable[[], object] = lambda: None,
+    ) -> list[int]:  # fmt: skip
+        """Commit and wait; gives the ids of its signals. Raises the refusal.
+
+        `then` is called with the ids the moment it is durable, `otherwise` when it is refused: also when whoever
+        waits here gives up.
+        """
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+
+        def done(verdict: Verdict) -> None:
+            if isinstance(verdict, Exception):
+                otherwise()
+                if not future.done():
+                    future.set_exception(verdict)
+                return
+            then(verdict or [])
+            if not future.done():
+                future.set_result(verdict or [])
+
+        self.submit(lambda: transaction, done)
+        return await future
 
     async def drain(self) -> None:
         """Return when nothing is being written or waits to be. Raises StoreError when the store cannot write."""
@@ -136,5 +151,5 @@ class GroupCommit:
 
     async def _pause(self) -> None:
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._clock.call_later(_RETRY_SECONDS, lambda: over.done() or over.set_result(None))
+        self._clock.call_later(_RETRY_SECONDS, lambda: None if over.done() else over.set_result(None))
         await over

@@ -134,6 +134,9 @@ class Kernel:
         """The node cannot go on. Everything stops; what was acknowledged is safe."""
         if self.failure is not None:
             return
+        if not isinstance(error, PerdureError):
+            log.error("a fault of the kernel", exc_info=error)
+            error = PerdureError(f"{type(error).__name__}: {error}")
         self.failure = error
         log.error("this node stops: %s", error)
         self._rest()
@@ -151,6 +154,8 @@ class Kernel:
     async def idle(self) -> None:
         """Return when no run can move without something from outside or a timer."""
         while not self._is_idle():
+            if self.failure is not None:
+                raise self.failure
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.add(waiter)
             try:
@@ -262,7 +267,7 @@ class Kernel:
         transaction = Transaction(fence=fence, consume=[signal.id], signals=onward)
         with contextlib.suppress(AlreadySettled, Fenced):  # somebody else did
             if fence is not None:
-                self.signals_written(onward, await self.commits.commit(transaction) or [])
+                await self.commits.commit(transaction, then=lambda ids: self.signals_written(onward, ids))
 
     def settled(self, activation: Activation) -> None:
         """A live run did what there was to do for now."""
@@ -278,10 +283,10 @@ class Kernel:
         self._want_more(run.agent)
         self._check_idle()
 
-    def lost(self, activation: Activation) -> None:
-        """A write of a live run was refused: its shard has another owner."""
-        self.leases.drop(activation.run.shard)
-        self._forget_shard(activation.run.shard)
+    def lost(self, shard: str) -> None:
+        """A write was refused: the shard has another owner."""
+        self.leases.drop(shard)
+        self._forget_shard(shard)
 
     def reload(self, activation: Activation) -> None:
         """Load a run afresh, as soon as it has a place."""
@@ -493,7 +498,7 @@ class Kernel:
 
     async def _finish_steps(self, seconds: float) -> None:
         over = asyncio.get_running_loop().create_future()
-        alarm = self.clock.call_later(seconds, lambda: over.done() or over.set_result(None))
+        alarm = self.clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
         await self.commits.drain()  # what is admitted is launched
         while seconds > 0 and not over.done() and (tasks := self._step_tasks()):
             await asyncio.wait([over, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -537,7 +542,8 @@ class Kernel:
     def _is_idle(self) -> bool:
         now = self.clock.now_us()
         due = [due for due in (self.live.next_due(), self._store_due) if due is not None and due <= now]
-        return not (self.dispatcher.moving or self.dispatcher.queued or self.live.busy or due or len(self._tasks) > 1)
+        busy = self.dispatcher.moving or self.dispatcher.queued or self.live.busy or due or len(self._tasks) > 1
+        return not busy and self.failure is None
 
     def _check_idle(self) -> None:
         if self._idle and self._is_idle():
@@ -548,11 +554,7 @@ class Kernel:
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, PerdureError) or not isinstance(error, Exception):
-                self.fail(error if isinstance(error, Exception) else RuntimeError(str(error)))
-            else:
-                log.error("a task of the kernel failed", exc_info=error)
-                self.fail(error)
+            self.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
         self._check_idle()
 
     def _limits(self, name: str) -> Limits:

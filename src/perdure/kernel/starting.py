@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perdure.agents.agent import Agent
-from perdure.errors import AlreadyExists, IdempotencyMismatch, SessionBusy
+from perdure.errors import AlreadyExists, Fenced, IdempotencyMismatch, SessionBusy
 from perdure.store.contract import Transaction
 from perdure.values.effects import Busy
 from perdure.values.ids import new_run_id
@@ -51,15 +51,21 @@ async def start_run(kernel: Kernel, agent: Agent[Any, Any], input_json: str, opt
 
 
 async def steer(kernel: Kernel, run: Run, input_json: str) -> None:
-    """Hand a new input to a run that is active: a message on topic `steer`."""
-    await put_signal(kernel, {"run": run.id}, "message", f'{{"topic":"steer","value":{input_json}}}')
+    """Hand a new input to a session's active run: a message on topic `steer`.
+
+    It is addressed to the session: should the run end at this very moment, the next one has it.
+    """
+    assert run.session is not None
+    target = {"agent": run.agent, "session": run.session}
+    await put_signal(kernel, target, "message", f'{{"topic":"steer","value":{input_json}}}')
 
 
 async def put_signal(kernel: Kernel, target: dict[str, str], kind: str, data: str) -> None:
     """Make a signal durable; whoever owns the run learns of it."""
     signal = kernel.signal_to(target, kind, data)
-    ids = await kernel.commits.commit(Transaction(signals=[signal]))
-    kernel.signals_written([signal], ids or [])
+    await kernel.commits.commit(
+        Transaction(signals=[signal]), then=lambda ids: kernel.signals_written([signal], ids)
+    )
 
 
 async def _create(
@@ -71,9 +77,16 @@ async def _create(
         session_must_be_free=must_be_free and options.session is not None,
     )  # fmt: skip
     try:
-        await kernel.commits.commit(Transaction(fence=kernel.fence(new.run.shard), create=[new]))
+        await kernel.commits.commit(
+            Transaction(fence=kernel.fence(new.run.shard), create=[new]),
+            then=lambda _: kernel.run_written(new.run, new.events),
+            otherwise=lambda: kernel.not_written(new),
+        )
+    except Fenced:
+        # The shard has another owner now: it runs what we only record.
+        kernel.lost(new.run.shard)
+        return await _create(kernel, agent, input_json, options, must_be_free=must_be_free)
     except AlreadyExists:
-        kernel.not_written(new)
         if options.idempotency_key is None:
             raise
         earlier = await kernel.store.run_by_key(agent.name, options.idempotency_key)
@@ -81,15 +94,10 @@ async def _create(
             raise
         return await _same_input(kernel, earlier, input_json)
     except SessionBusy:
-        kernel.not_written(new)
         raise SessionBusy(
             f"session {options.session!r} of {agent.name} has an active run; wait for it, or start with "
             f"busy='queue', 'interrupt' or 'steer'"
         ) from None
-    except BaseException:
-        kernel.not_written(new)
-        raise
-    kernel.run_written(new.run, new.events)
     return new.run
 
 

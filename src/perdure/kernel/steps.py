@@ -199,8 +199,7 @@ class Steps:
             self._activation.write_soon()
 
     def abandoned(self, attempt: StepAttempt) -> None:
-        """Cut off by a shutdown: whoever recovers the run finds it in flight."""
-        self._settle(attempt)
+        """Cut off by a shutdown: it stays under way, and whoever recovers the run finds it in flight."""
 
     def report(self, attempt: StepAttempt, type: str, raw: str) -> None:
         """An event of the step's own."""

@@ -13,6 +13,7 @@ Nothing real is reachable from here: no threads, no sockets, no signals.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import sys
@@ -114,6 +115,8 @@ class SimulatedHost(asyncio.BaseEventLoop):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                for task in asyncio.all_tasks(self):
+                    _close(task)
                 self._queues.clear()
                 self._remains.clear()
                 self._scheduled.clear()
@@ -184,6 +187,13 @@ def _quiet_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], *
     task = asyncio.Task(work, loop=loop, **options)
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # dead nodes leave tasks behind: no accident
     return task
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    coroutine = task.get_coro()
+    with contextlib.suppress(BaseException):
+        if coroutine is not None:
+            coroutine.close()
 
 
 def current_node() -> str:

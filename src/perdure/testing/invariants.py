@@ -153,21 +153,24 @@ def effects_match_the_journal(evidence: Evidence) -> Iterator[str]:
 
 
 def approvals_are_used_once(evidence: Evidence) -> Iterator[str]:
-    """A step that needs consent began with an unused one to exactly its arguments (I8)."""
-    for id, events in evidence.journals.items():
+    """A step that needs consent began with its own, to exactly its arguments; no two steps share one (I8)."""
+    for name, events in evidence.journals.items():
         granted: dict[str, str] = {}
+        used_by: dict[str, int | None] = {}
+        denied = {event.step for event in events if event.type == "step.failed" and '"Denied"' in event.raw}
         for event in events:
             if event.type == "approval.granted":
                 granted[event.data["id"]] = event.data["hash"]
             elif event.type == "step.started":
                 data = event.data
-                used = data.get("approval")
-                if used is None and data["name"].startswith("guarded"):
-                    denied = any(e.type == "step.failed" and e.step == event.step for e in events)
-                    if not denied and event.attempt == 1:
-                        yield f"{id}: step {event.step} ({data['name']}) began without consent"
-                elif used is not None and granted.pop(used, None) != action_hash(data["name"], data["args"]):
-                    yield f"{id}: step {event.step} began with consent {used}, which was used before or for something else"
+                consent = data.get("approval")
+                if consent is None:
+                    if data["name"].startswith("guarded") and event.step not in denied:
+                        yield f"{name}: step {event.step} ({data['name']}) began without consent"
+                elif granted.get(consent) != action_hash(data["name"], data["args"]):
+                    yield f"{name}: step {event.step} began with consent {consent}, which was given to something else"
+                elif used_by.setdefault(consent, event.step) != event.step:
+                    yield f"{name}: step {event.step} began with consent {consent} of step {used_by[consent]}"
 
 
 def timers_are_never_early(evidence: Evidence) -> Iterator[str]:
@@ -184,19 +187,25 @@ def timers_are_never_early(evidence: Evidence) -> Iterator[str]:
 
 
 def messages_arrive_once(evidence: Evidence) -> Iterator[str]:
-    """What an agent sent is received once, waits for its run, or its run is over; in the order sent (I10)."""
-    received = _letters_received(evidence)
-    waiting = Counter(_signal_letter(signal) for signal in evidence.signals if signal.kind == "message")
-    for id, events in evidence.journals.items():
-        sent = [event for event in events if event.type == "message.sent" and event.seq > _shared(evidence, id)]
-        letters = Counter(_letter(id, event.data["name"], event.data["value"]) for event in sent)
+    """What an agent sent is received once, waits for its run, or its run is over (I10)."""
+    received = Counter(
+        _letter(event.data["sender"], event.data["topic"], event.data["value"])
+        for run in evidence.journals
+        for event in _receipts(evidence, run)
+        if event.data.get("sender")
+    )
+    received.update(_signal_letter(signal) for signal in evidence.signals if signal.kind == "message")
+    for name in evidence.journals:
+        sent = [e for e in evidence.journals[name] if e.type == "message.sent" and e.seq > _shared(evidence, name)]
+        letters = Counter(_letter(name, event.data["name"], event.data["value"]) for event in sent)
+        # What a run did not read it hands on to its session's next, in its own name.
+        handed_on = Counter(_letter(name, e.data["topic"], e.data["value"]) for e in _receipts(evidence, name))
         for event in sent:
-            letter = _letter(id, event.data["name"], event.data["value"])
-            got, wanted = received[letter], letters[letter]
-            if got + waiting[letter] > wanted:
-                yield f"{id}: a message was received {got + waiting[letter]} times instead of {wanted}: {letter}"
-            if got + waiting[letter] < wanted and not _is_over(evidence, event.data["to"]):
-                yield f"{id}: a message was lost: {letter} to {event.data['to']}"
+            letter = _letter(name, event.data["name"], event.data["value"])
+            if received[letter] > letters[letter] + handed_on[letter]:
+                yield f"{name}: sent once and received {received[letter]} times: {letter}"
+            if received[letter] < letters[letter] and not _is_over(evidence, event.data["to"]):
+                yield f"{name}: a message was lost: {letter} to {event.data['to']}"
 
 
 def children_belong_to_a_step(evidence: Evidence) -> Iterator[str]:
@@ -255,6 +264,14 @@ def asks_agree_with_journals(evidence: Evidence) -> Iterator[str]:
             yield f"{ask.id}: was answered, and its run was told that nobody did"
 
 
+def nothing_is_parked_without_cause(evidence: Evidence) -> Iterator[str]:
+    """No test changes the code of its agents, so only a crash loop may park a run."""
+    for name, events in evidence.journals.items():
+        for event in events:
+            if event.type == "run.quarantined" and event.data["reason"] != "CrashLoop":
+                yield f"{name}: was parked: {event.raw}"
+
+
 def replays_agree(evidence: Evidence) -> Iterator[str]:
     """A journal, replayed from the start, asks for the same steps and comes to the same end (I6)."""
     for id, events in evidence.journals.items():
@@ -277,7 +294,7 @@ def replays_agree(evidence: Evidence) -> Iterator[str]:
 CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     journals_are_whole, nothing_accepted_was_lost, steps_have_one_result, attempts_count_up, effects_match_the_journal,
     approvals_are_used_once, timers_are_never_early, messages_arrive_once, children_belong_to_a_step,
-    sessions_keep_their_state, asks_agree_with_journals, replays_agree,
+    sessions_keep_their_state, asks_agree_with_journals, nothing_is_parked_without_cause, replays_agree,
 )  # fmt: skip
 
 
@@ -329,29 +346,9 @@ def _letter(sender: str, topic: str, value: Any) -> str:
     return encode([sender, topic, value])
 
 
-def _letters_received(evidence: Evidence) -> Counter[str]:
-    """How often each letter was received, not counting unread ones that a run hands on to its continuation."""
-    received: Counter[str] = Counter()
-    for id, events in evidence.journals.items():
-        predecessor, _, _ = id.rpartition("~")
-        handed_on: Counter[str] = Counter()
-        if predecessor:
-            number = int(id.rpartition("~")[2])
-            earlier = predecessor if number == 2 else f"{predecessor}~{number - 1}"
-            handed_on = Counter(
-                _letter(earlier, e.data["topic"], e.data["value"]) for e in _receipts(evidence, earlier)
-            )
-        letters = Counter(
-            _letter(event.data["sender"], event.data["topic"], event.data["value"])
-            for event in events
-            if event.type == "message.received" and event.seq > _shared(evidence, id) and event.data.get("sender")
-        )
-        received += letters - handed_on
-    return received
-
-
 def _receipts(evidence: Evidence, run: str) -> list[Event]:
-    return [event for event in evidence.journals.get(run, []) if event.type == "message.received"]
+    shared = _shared(evidence, run)
+    return [e for e in evidence.journals.get(run, []) if e.type == "message.received" and e.seq > shared]
 
 
 def _signal_letter(signal: Signal) -> str:

@@ -367,6 +367,7 @@ async def _pause(runtime: Runtime) -> Any:
                 await handle.resume()
             if event.type == "timer.fired":
                 break
+        await handle.resume()
     return await outcome(handle)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
-from perdure.agents.agent import Agent
+from perdure.agents.agent import AnyAgent
 from perdure.agents.context import RunInfo, run_agent
 from perdure.journal import isolation
 from perdure.journal.brain import INPUTS, Brain
@@ -31,7 +31,7 @@ RUN = "run_0000000001"
 BEGIN_US = 1_700_000_000_000_000
 
 
-def fresh_brain(agent: Agent[Any, Any], run: str = RUN) -> Brain:
+def fresh_brain(agent: AnyAgent, run: str = RUN) -> Brain:
     """A brain of `agent` that has learned nothing yet."""
     info = RunInfo(run, agent.name, agent.version, None, None, 1)
     return Brain(run, lambda brain: run_agent(agent, brain, info))
@@ -66,7 +66,7 @@ class Plan:
 class Drive:
     """One run: its brain, its journal, and everything that it asked for."""
 
-    def __init__(self, agent: Agent[Any, Any], *, state: dict[str, Any] | None = None, **input: Any) -> None:
+    def __init__(self, agent: AnyAgent, *, state: dict[str, Any] | None = None, **input: Any) -> None:
         self.agent = agent
         self.brain = fresh_brain(agent)
         self.journal: list[Event] = []
@@ -83,7 +83,7 @@ class Drive:
         self._new: list[Command] = []
 
     @classmethod
-    def of(cls, agent: Agent[Any, Any], journal: Sequence[Event]) -> Drive:
+    def of(cls, agent: AnyAgent, journal: Sequence[Event]) -> Drive:
         """A run rebuilt from its journal, to go on with."""
         drive = cls(agent)
         drive.journal = copied(journal)
@@ -115,6 +115,10 @@ class Drive:
     def waits(self) -> list[str]:
         """What the run waits for."""
         return [describe(command) for command in self.brain.pending.values()]
+
+    def command(self, step: int) -> Any:
+        """The command that the run waits for as step `step`."""
+        return self.brain.pending[step]
 
     @property
     def types(self) -> list[str]:
@@ -300,21 +304,22 @@ def state_in(journal: Sequence[Event]) -> dict[str, Any]:
 
 def describe(command: Command) -> str:
     """A command as text: everything that makes it the same command."""
-    head = f"#{command.step} {command.kind} {command.name}"
     match command:
         case Call():
-            return f"{head} {command.arguments_json}"
+            detail = command.arguments_json
         case Timer():
-            return f"{head} due {command.due - BEGIN_US}"
+            detail = f"due {command.due - BEGIN_US}"
         case OpenAsk():
-            return f"{head} {command.title} {encode(command.detail)} {command.to} {command.deadline}"
+            detail = f"{command.title} {encode(command.detail)} {command.to} {command.deadline}"
         case Send():
-            return f"{head} {encode(command.to)} {command.value_json}"
+            detail = f"{encode(command.to)} {command.value_json}"
         case Emit():
-            return f"{head} {command.data_json}"
+            detail = command.data_json
         case Spawn():
-            return f"{head} {command.run} {command.input_json} {command.session} {command.detach}"
-    return head
+            detail = f"{command.run} {command.input_json} {command.session} {command.detach}"
+        case _:
+            detail = ""
+    return f"#{command.step} {command.kind} {command.name} {detail}".rstrip()
 
 
 def by_itself(command: Command) -> Any:
@@ -340,22 +345,22 @@ def _opening(command: Command) -> Entry:
     match command:
         case Call():
             return Entry("step.started", step, encode({**head, "args": decode(command.arguments_json)}), 1)
-        case Timer():
-            return Entry("timer.started", step, encode({**head, "due": iso(command.due)}))
-        case OpenAsk():
-            type = "ask.opened" if command.kind == "ask" else "approval.requested"
-            return Entry(type, step, encode({"id": ask_id(RUN, step), **head, **command.detail}))
-        case Receive():
-            return Entry("message.awaited", step, encode(head))
-        case Send():
-            return Entry("message.sent", step, encode({**head, "value": decode(command.value_json)}))
         case Emit():
             return Entry(command.name, step, command.data_json)
-        case Spawn():
-            return Entry("child.spawned", step, encode({**head, "run": command.run}))
         case Patch():
             return Entry("run.patched", None, encode({"name": command.name}))
-    raise AssertionError(command)
+        case Timer():
+            type_, more = "timer.started", {"due": iso(command.due)}
+        case OpenAsk():
+            type_ = "ask.opened" if command.kind == "ask" else "approval.requested"
+            more = {"id": ask_id(RUN, step), **command.detail}
+        case Send():
+            type_, more = "message.sent", {"value": decode(command.value_json)}
+        case Spawn():
+            type_, more = "child.spawned", {"run": command.run}
+        case _:
+            type_, more = "message.awaited", {}
+    return Entry(type_, step, encode({**head, **more}))
 
 
 def _withdraw(draft: list[Entry], command: Command) -> None:
@@ -363,7 +368,7 @@ def _withdraw(draft: list[Entry], command: Command) -> None:
         case Call():
             draft.append(Entry("step.cancelled", command.step, encode({"step": command.step, "kind": "tool"}), 1))
         case OpenAsk():
-            type = "ask.withdrawn" if command.kind == "ask" else "approval.withdrawn"
-            draft.append(Entry(type, command.step, encode({"step": command.step})))
+            withdrawn = "ask.withdrawn" if command.kind == "ask" else "approval.withdrawn"
+            draft.append(Entry(withdrawn, command.step, encode({"step": command.step})))
         case Timer():  # one that was never written need not be written any more
             draft[:] = [entry for entry in draft if (entry.type, entry.step) != ("timer.started", command.step)]

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from perdure.journal.brain import INPUTS
 from perdure.values.events import Event
 from perdure.values.json import decode
-
 from tests.unit.journal.driver import Drive, Plan, copied, describe, fresh_brain, look, state_in
 
 _OPENED = {"step.started", "timer.started", "ask.opened", "approval.requested", "message.awaited", "message.sent",
            "progress", "artifact", "child.spawned"}  # fmt: skip
 
 
-def check_every_prefix(drive: Drive) -> None:
+def check_every_prefix(drive: Drive, *, withdrawals_in_order: bool = True) -> None:
     """Replay the journal up to each of its events: the brain asks for, knows and saves what it did live.
 
     A prefix that ends in the middle of a commit is none that a crash can leave; it must hold all the same.
     """
+    in_order = list if withdrawals_in_order else _withdrawals_last
     for length in range(len(drive.journal) + 1):
         prefix = copied(drive.journal[:length])
         inputs = sum(event.type in INPUTS for event in prefix)
@@ -26,7 +27,8 @@ def check_every_prefix(drive: Drive) -> None:
         brain.replay(prefix)
         assert brain.divergence is None, brain.divergence
         commands = brain.take_commands()
-        assert [describe(command) for command in commands] == [text for text, after in drive.asked if after <= inputs]
+        asked = [text for text, after in drive.asked if after <= inputs]
+        assert in_order(describe(command) for command in commands) == in_order(asked)
         opened = {event.step for event in prefix if event.type in _OPENED}
         steps = [command for command in commands if command.kind not in {"withdraw", "patch"}]
         assert all(command.recorded == (command.step in opened) for command in steps)
@@ -48,6 +50,12 @@ def check_going_on(drive: Drive, plan: Plan | None = None) -> None:
         assert brain.divergence is None, brain.divergence
         assert look(brain) == look(rest.brain)
         assert [c for c in brain.take_commands() if not c.recorded and c.kind not in {"withdraw", "sleep"}] == []
+
+
+def _withdrawals_last(asked: Iterable[str]) -> list[str]:
+    texts = list(asked)
+    withdrawn = sorted(text for text in texts if " withdraw " in text)
+    return [text for text in texts if " withdraw " not in text] + withdrawn
 
 
 def _changed(journal: list[Event], changes: dict[str, str | None]) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from perdure import Context, agent, tool
 from perdure.errors import AskTimeout, ReceiveTimeout, StepError
-
 from tests.unit.journal.driver import Plan
 
 
@@ -79,10 +78,7 @@ async def waiting_for_failure(ctx: Context) -> list[int]:
 @agent
 async def as_they_complete(ctx: Context) -> list[str]:
     """Coroutines, handed over as they are, in the order in which they end."""
-    seen = []
-    for next_result in asyncio.as_completed([_twice(item) for item in "abcdefgh"]):
-        seen.append(await next_result)
-    return seen
+    return [await next_result for next_result in asyncio.as_completed([_twice(item) for item in "abcdefgh"])]
 
 
 async def _twice(item: str) -> str:
@@ -227,7 +223,7 @@ async def generating(ctx: Context) -> list[str]:
     """Generators that are left early clean up at once; so do their generators."""
     seen: list[str] = []
 
-    async def count(name: str, items: str) -> AsyncIterator[str]:
+    async def count(name: str, items: str) -> AsyncGenerator[str, None]:
         try:
             for item in items:
                 yield await work(name + item)
@@ -242,7 +238,7 @@ async def generating(ctx: Context) -> list[str]:
                     break
 
     async for item in both():
-        seen.append(item)
+        seen.append(item)  # noqa: PERF401 - others append in between
     await work("last")
     return seen
 
@@ -279,7 +275,7 @@ async def stacking(ctx: Context) -> list[str]:
     with contextlib.suppress(StepError):
         async with contextlib.AsyncExitStack() as stack:
             for item in "abc":
-                seen.append(await stack.enter_async_context(hold(item)))
+                seen.append(await stack.enter_async_context(hold(item)))  # noqa: PERF401 - as above
             await broken("d")
     return seen
 
@@ -347,7 +343,7 @@ async def with_children(ctx: Context) -> list[str]:
 
 
 @agent
-async def dicing(ctx: Context) -> list[Any]:
+async def dicing(ctx: Context) -> Any:
     """Time, chance and names that no replay changes."""
 
     async def throw(item: str) -> list[Any]:

@@ -12,7 +12,6 @@ import pytest
 
 from perdure import Context, agent
 from perdure.errors import AgentError, ReceiveTimeout, StepError
-
 from tests.unit.journal.driver import BEGIN_US, Drive, Plan
 from tests.unit.journal.scenarios import (
     SCENARIOS,
@@ -311,7 +310,7 @@ def test_polling_ends_the_run_instead_of_hanging_the_node(monkeypatch):
     async def polling(ctx: Context) -> None:
         """Poll."""
         task = asyncio.create_task(work("a"))
-        while not task.done():
+        while not task.done():  # noqa: ASYNC110 - that is the point
             await asyncio.sleep(0)
 
     with pytest.raises(AgentError, match="Do not poll"):
@@ -346,7 +345,7 @@ def test_compensations_run_in_reverse_after_a_failure_and_the_failure_stays():
     undone = []
     while not drive.over:
         step = max(drive.brain.pending)
-        undone.append(drive.brain.pending[step].arguments["item"])
+        undone.append(drive.command(step).arguments["item"])
         drive.fail(step, "no") if undone == ["c"] else drive.complete(step, "")
     assert undone == ["c", "b", "a"]
     with pytest.raises(StepError, match="d") as caught:
@@ -360,6 +359,7 @@ def test_compensations_run_after_a_cancellation():
     drive.complete(1, "")
     drive.cancel()
     drive.play(plan=Plan())
-    assert [text for text, _ in drive.asked if "undo" in text] == ['#3 tool undo {"item":"b"}', '#4 tool undo {"item":"a"}']
+    undone = [text.split()[-1] for text, _ in drive.asked if "undo" in text]
+    assert undone == ['{"item":"b"}', '{"item":"a"}']
     assert drive.brain.outcome is not None
     assert drive.brain.outcome.cancelled

@@ -10,7 +10,6 @@ import pytest
 
 from perdure import Context, agent, tool
 from perdure.errors import NonDeterminismError
-
 from tests.unit.journal.driver import Drive, copied, fresh_brain
 from tests.unit.journal.scenarios import undo, work
 
@@ -87,8 +86,8 @@ def journal_of(code: Any) -> Drive:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (swapped, r"step 1 was recorded as tool 'work' \(test_divergence.py:\d+\), .* asks for tool 'undo' \(test_.*:\d+\)"),
-        (shortened, r"step 2 was recorded as emit 'progress' \(place unknown\), .* asks for tool 'undo' \(test_.*:\d+\)"),
+        (swapped, r"step 1 was recorded as tool 'work' \(test_.*:\d+\), .* asks for tool 'undo' \(test_.*:\d+\)"),
+        (shortened, r"step 2 was recorded as emit 'progress' \(place .*\), .* asks for tool 'undo' \(test_.*:\d+\)"),
         (lengthened, r"step 1 was recorded as tool 'work' .*, but the code now asks for emit 'custom.begun'"),
         (ended_early, r"step 2 was recorded as emit 'progress' .*, but the code no longer asks for it"),
         (retyped, r"the recorded result of step 1 \(tool work\) does not fit the types in the code any more"),
@@ -168,7 +167,7 @@ def test_names_that_need_escapes_are_compared_too():
 @agent
 async def upgraded(ctx: Context) -> list[Any]:
     """The old code was: work, undo. The new one asks first, in runs that have not come that far."""
-    seen = [await work("a")]
+    seen: list[Any] = [await work("a")]
     for _ in range(2):
         if ctx.patched("ask-first"):
             seen.append(await ctx.ask("Sure?", bool))

@@ -19,9 +19,8 @@ import pytest
 from perdure import Context, agent, tool
 from perdure.journal.brain import Brain
 from perdure.values.events import Event
-
 from tests.unit.journal.driver import Drive, Plan, copied, fresh_brain
-from tests.unit.journal.scenarios import SCENARIOS, child, undo, work
+from tests.unit.journal.scenarios import SCENARIOS, child, work
 
 _ROOT = Path(__file__).parents[3]
 acted: list[str] = []

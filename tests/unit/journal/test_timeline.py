@@ -10,8 +10,8 @@ from perdure.values.events import Event, event_data
 def journal(*entries):
     """Events of one run from (type, step, attempt, data), a second apart."""
     return [
-        Event("run_a", seq, type, seq * 1_000_000, step, attempt, event_data(**data))
-        for seq, (type, step, attempt, data) in enumerate(entries, 1)
+        Event("run_a", seq, kind, seq * 1_000_000, step, attempt, event_data(**data))
+        for seq, (kind, step, attempt, data) in enumerate(entries, 1)
     ]
 
 

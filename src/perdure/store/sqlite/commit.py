@@ -20,6 +20,9 @@ from perdure.values.runs import Run
 
 _SQL = load_queries("sqlite", "commit")
 
+#: What the driver raises for a value that a row cannot hold: half a character, an object, too large a number.
+_UNSTORABLE = (UnicodeError, TypeError, OverflowError)
+
 #: What became of one transaction: nothing to say, the ids of its signals, or why it was refused.
 Outcome = Exception | list[int] | None
 
@@ -35,54 +38,73 @@ class Committer:
         #: within a batch: the current epochs of the shards it names
         self._epochs: dict[str, int | None] = {}
 
-    def commit(self, batch: Sequence[Transaction]) -> list[Outcome]:
-        """Make `batch` durable. Raises the driver's errors, after which nothing of it has happened."""
+    def commit(self, batch: Sequence[Transaction], *, careful: bool = False) -> list[Outcome]:
+        """Make `batch` durable. Raises the driver's errors, after which nothing of it has happened.
+
+        `careful` writes each transaction out by itself, to find the one that cannot be.
+        """
         self._journals.trim()
         self._epochs.clear()
         self._execute("begin immediate")
         try:
-            outcomes = [self._outcome(transaction) for transaction in batch]
+            outcomes = [self._outcome(transaction, careful) for transaction in batch]
             self._journals.flush()
             self._execute("commit")
         except _AllUndoneError as undone:
-            self._journals.reset()
+            self._undo()
             at = next(index for index, transaction in enumerate(batch) if transaction is undone.transaction)
-            outcomes = self.commit([*batch[:at], *batch[at + 1 :]])
+            outcomes = self.commit([*batch[:at], *batch[at + 1 :]], careful=careful)
             outcomes.insert(at, undone.refusal)
+        except _UNSTORABLE:
+            self._undo()
+            outcomes = self.commit(batch, careful=True)
         except BaseException:
-            self._journals.reset()
-            if self._db.in_transaction:
-                self._execute("rollback")
+            self._undo()
             raise
         return outcomes
 
-    def _outcome(self, transaction: Transaction) -> Outcome:
-        try:
-            return self._accept(transaction)
-        except (PerdureError, ValueError) as refusal:
-            self._journals.forget([*transaction.updates, *(event.run for event in transaction.events)])
-            if not self._db.in_transaction:
-                raise _AllUndoneError(transaction, refusal) from refusal
-            return refusal
+    def _undo(self) -> None:
+        self._journals.reset()
+        if self._db.in_transaction:
+            self._execute("rollback")
 
-    def _accept(self, work: Transaction) -> list[int] | None:
+    def _outcome(self, transaction: Transaction, careful: bool) -> Outcome:
+        refusal: Exception
+        try:
+            return self._accept(transaction, careful)
+        except _UNSTORABLE as error:
+            if not careful:
+                raise
+            refusal = ValueError(f"a value cannot be stored: {error}")
+        except (PerdureError, ValueError) as error:
+            refusal = error
+        self._journals.forget([*transaction.updates, *(event.run for event in transaction.events)])
+        if not self._db.in_transaction:
+            raise _AllUndoneError(transaction, refusal)
+        return refusal
+
+    def _accept(self, work: Transaction, careful: bool) -> list[int] | None:
         if work.fence is not None:
             self._check_fence(work.fence)
         elif work.events or work.updates or work.consume or work.open_asks or work.state or work.statements:
             raise ValueError("a transaction without a fence may only create runs, put signals and close asks")
-        if _refusable(work) <= 1:
+        if not careful and _refusable(work) <= 1:
             return self._write(work)
         self._journals.flush()
         self._execute("savepoint alone")
         try:
-            return self._write(work)
-        except (PerdureError, ValueError):
+            ids = self._write(work)
+            if careful:
+                self._journals.flush()
+        except Exception:
             if self._db.in_transaction:
+                self._journals.drop()
                 self._execute("rollback to alone")
             raise
         finally:
             if self._db.in_transaction:
                 self._execute("release alone")
+        return ids
 
     def _check_fence(self, fence: Fence) -> None:
         shard, epoch = fence

@@ -98,6 +98,10 @@ class Journals:
             self._cursor.executemany(_APPEND, self._unwritten)
             self._unwritten.clear()
 
+    def drop(self) -> None:
+        """Do not write what was appended since the last `flush`."""
+        self._unwritten.clear()
+
     def row(self, event: Event, key: int) -> EventRow:
         """An event of the run with this key, as `append` takes it."""
         code = self._codes.get(event.type, event.type)

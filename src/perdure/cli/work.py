@@ -1,0 +1,99 @@
+"""`work`: a worker in this process, for whatever is due, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perdure.cli import exits
+from perdure.cli.load import Agents, load_agents
+from perdure.cli.options import execute, json_option, store_option
+from perdure.cli.output import note
+from perdure.cli.stopping import stop_signals
+
+if TYPE_CHECKING:
+    from perdure.runtime import Runtime
+    from perdure.values.events import Event
+
+#: `work --until-idle` waits for timers that are due this soon, so long as that does not go on for ever.
+_SHORT_TIMER_SECONDS = 1.0
+_SHORT_TIMERS_SECONDS = 5.0
+
+
+@click.command("work", short_help="Run whatever is due, until stopped.")
+@click.argument("file", metavar="FILE.py")
+@click.option("--until-idle", is_flag=True, help="End when nothing can move without a person, a message or a timer.")
+@store_option
+@json_option
+def work(file: str, *, until_idle: bool, store: str, as_json: bool) -> int:
+    """Run whatever is due of the agents in FILE.py, until Ctrl-C or SIGTERM.
+
+    \b
+      perdure work shop.py
+
+    Prints a line on stderr whenever a run changes its state (with --json: the events, one a line on stdout). Steps
+    under way get time to finish; a second Ctrl-C does not wait for them. Nothing is lost either way. --until-idle waits
+    for timers that are due within a second, five seconds in all.
+    """
+    loaded = load_agents(file)
+    return execute(_work(loaded, store, until_idle=until_idle, as_json=as_json))
+
+
+async def _work(loaded: Agents, store: str, *, until_idle: bool, as_json: bool) -> int:
+    from perdure.runtime import Runtime
+
+    runtime = Runtime(store, loaded.agents)
+    runtime.kernel.followers.watchers.append(_print_events if as_json else _note_state_changes)
+    async with runtime:
+        names = ", ".join(sorted(runtime.agents.names()))
+        note(f"working on {names} at {store}" + ("" if until_idle else "; Ctrl-C stops"))
+        if not runtime.kernel.leases.complete:
+            note("another worker has some of these agents' shards and goes on with them")
+        with stop_signals() as stopped:
+            waits: list[asyncio.Task[Any]] = [
+                asyncio.create_task(stopped.wait()),
+                asyncio.create_task(runtime.kernel.followers.failure()),
+            ]
+            if until_idle:
+                waits.append(asyncio.create_task(_idle(runtime)))
+            try:
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in waits:
+                    task.cancel()
+            if stopped.is_set():
+                note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
+            await runtime.stop()
+    return exits.OK
+
+
+async def _idle(runtime: Runtime) -> None:
+    """Idle, and no timer due within a second: who is about to go on is not left behind. Five seconds at most."""
+    clock = runtime.kernel.clock
+    latest = clock.monotonic() + _SHORT_TIMERS_SECONDS
+    while True:
+        await runtime.idle()
+        due = await runtime.store.next_due(runtime.kernel.leases.shards)
+        seconds = (due - clock.now_us()) / 1e6 if due is not None else _SHORT_TIMERS_SECONDS
+        if seconds > _SHORT_TIMER_SECONDS or clock.monotonic() > latest:
+            return
+        await asyncio.sleep(max(seconds, 0.01))
+
+
+def _note_state_changes(run: str, events: list[Event]) -> None:
+    from perdure.cli.lines import STATE, line
+
+    for event in events:
+        if event.type in STATE:
+            note(f"{event.time[11:19]} {run} {line(event)}")
+
+
+def _print_events(_: str, events: list[Event]) -> None:
+    from perdure.cli.output import print_line
+
+    for event in events:
+        print_line(event.as_json())

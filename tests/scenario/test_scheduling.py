@@ -1,0 +1,285 @@
+"""Who moves when: limits, priorities, long queues, timers, eviction, and what stays in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from perdure import Context, Settings, agent, tool
+from tests.scenario.worlds import Box, play, settle
+
+
+class Meter:
+    """How many are inside at once, at most."""
+
+    def __init__(self):
+        self.now = self.most = 0
+
+    def __enter__(self):
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def __exit__(self, *_):
+        self.now -= 1
+
+
+def measured(meter):
+    @tool(effect="read")
+    async def work() -> None:
+        with meter:
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    return work
+
+
+def test_no_more_runs_of_an_agent_move_than_allowed(world):
+    """In total and per key; all of them end, also across a restart."""
+    meter, by_key = Meter(), {key: Meter() for key in "xyz"}
+    tools = {key: measured(by_key[key]) for key in by_key}
+    total = measured(meter)
+
+    @agent(concurrency=3, concurrency_per_key=1)
+    async def limited(ctx: Context, key: str) -> None:
+        for _ in range(3):
+            await total()
+            await tools[key]()
+
+    async def scenario():
+        await world.start(limited)
+        runs = [await world.rt.start(limited, key, concurrency_key=key) for key in "xyzxyzxxxyyy"]
+        await world.restart(limited)
+        for run in runs:
+            await (await world.rt.run(run.id)).result()
+        assert meter.most <= 3
+        assert max(one.most for one in by_key.values()) == 1
+        await world.rt.idle()
+        assert world.rt.kernel.dispatcher.moving == 0
+
+    play(world, scenario)
+
+
+def test_a_waiting_run_gives_its_place_up(world):
+    """With one place, runs that sleep or wait for messages do not block the one that can work."""
+
+    @agent(concurrency=1)
+    async def napping(ctx: Context, n: int) -> int:
+        await asyncio.sleep(10)
+        return n
+
+    async def scenario():
+        await world.start(napping)
+        runs = [await world.rt.start(napping, n) for n in range(5)]
+        await settle()
+        assert [(await world.status(run)).status for run in runs] == ["waiting"] * 5
+        await world.clock.advance(10.1)
+        assert [await run.result() for run in runs] == [0, 1, 2, 3, 4]
+
+    play(world, scenario)
+
+
+def test_higher_priority_goes_first(world):
+    """Among those that wait for a place."""
+    box = Box()
+
+    @tool(effect="read")
+    async def act(n: int) -> None:
+        box.note(n)
+        await box.wait()
+
+    @agent(concurrency=1)
+    async def one(ctx: Context, n: int) -> None:
+        await act(n)
+
+    async def scenario():
+        await world.start(one)
+        for n, priority in enumerate([0, 0, 5, -1, 9]):
+            await world.rt.start(one, n, priority=priority)
+        await settle()
+        box.open()
+        await world.rt.idle()
+        assert box.calls == [0, 4, 2, 1, 3]
+
+    play(world, scenario)
+
+
+def test_a_long_queue_left_by_clients_is_worked_off(world):
+    """More runs than are offered at once; every one of them runs, and that of another agent is not held up."""
+
+    @agent(concurrency=2)
+    async def many(ctx: Context, n: int) -> int:
+        return n
+
+    @agent
+    async def other(ctx: Context) -> str:
+        return "other"
+
+    async def scenario():
+        await world.start()
+        runs = [await world.rt.start(many, n) for n in range(1_300)]
+        last = await world.rt.start(other)
+        await world.stop()
+        await world.start(many, other)
+        assert await (await world.rt.run(last.id)).result() == "other"
+        await world.rt.idle()
+        assert (await world.status(runs[-1])).status == "succeeded"
+        assert len([run for run in await world.rt.store.ready(world.rt.kernel.leases.shards, 10)]) == 0
+
+    play(world, scenario)
+
+
+def test_timers_fire_on_time_after_restarts_and_backward_jumps_of_the_clock(world):
+    """Never early, never forgotten."""
+
+    @agent
+    async def sleeping(ctx: Context) -> list[float]:
+        start = ctx.now()
+        times = []
+        for seconds in (5, 5, 0.01):
+            await asyncio.sleep(seconds)
+            times.append((ctx.now() - start).total_seconds())
+        return times
+
+    async def scenario():
+        await world.start(sleeping)
+        run = await world.rt.start(sleeping)
+        await world.clock.advance(4.99)
+        assert "timer.fired" not in await world.types(run)
+        await world.restart(sleeping)
+        await world.clock.advance(0.009)
+        assert "timer.fired" not in await world.types(run)
+        await world.clock.advance(0.001)
+        assert (await world.types(run)).count("timer.fired") == 1
+        world.clock._now_us -= 3_000_000
+        await world.clock.advance(7.99)
+        assert (await world.types(run)).count("timer.fired") == 1
+        await world.clock.advance(0.1)
+        times = await (await world.rt.run(run.id)).result()
+        assert times == pytest.approx([5, 10, 10.01], abs=0.07)
+
+    play(world, scenario)
+
+
+def test_idle_means_that_nothing_moves(world):
+    """It returns neither while a step, a clean-up or a queued run moves, nor hangs when all wait."""
+    box = Box()
+
+    @tool(effect="read")
+    async def act(name: str) -> None:
+        await box.wait(name)
+        box.note(name)
+
+    @agent(concurrency=1)
+    async def busy(ctx: Context, name: str) -> None:
+        try:
+            await act(name)
+            await ctx.receive("never")
+        finally:
+            await act(f"clean {name}")
+
+    async def scenario():
+        await world.start(busy)
+        await world.rt.idle()
+        runs = [await world.rt.start(busy, name) for name in "ab"]
+        idle = asyncio.create_task(world.rt.idle())
+        await settle()
+        assert not idle.done()
+        box.open("a")
+        await settle()
+        assert not idle.done()
+        box.open("b")
+        await idle
+        await world.rt.cancel(runs[0].id)
+        idle = asyncio.create_task(world.rt.idle())
+        await settle()
+        assert not idle.done()
+        box.open("clean a")
+        await idle
+        assert box.calls == ["a", "b", "clean a"]
+        await world.becomes(runs[0], "cancelled")
+
+    play(world, scenario)
+
+
+def test_parked_runs_leave_nothing_in_memory(world):
+    """After thousands of runs came, waited, went and ended, the kernel holds nothing of them."""
+
+    @agent
+    async def parking(ctx: Context, n: int) -> int:
+        await ctx.spawn(ending, n)
+        return await ctx.receive("go", timeout=1_000 + n)
+
+    @agent
+    async def ending(ctx: Context, n: int) -> int:
+        await asyncio.sleep(n % 3)
+        return n
+
+    async def scenario():
+        world.settings = Settings(idle_most=5)
+        await world.start(parking, ending)
+        runs = [await world.rt.start(parking, n, session=f"s{n}" if n % 2 else None) for n in range(300)]
+        await world.clock.advance(3)
+        for run in runs[:100]:
+            await run.send("go", 1)
+        await world.rt.idle()
+        gc.collect()
+        kernel = world.rt.kernel
+        live = kernel.live
+        held = {
+            name: len(value)
+            for owner in (kernel, live, live._due, kernel.dispatcher, kernel.followers, kernel.commits)
+            for name, value in vars(owner).items()
+            if hasattr(value, "__len__") and not isinstance(value, str)
+        }
+        assert len(live._live) <= 5
+        assert {name: size for name, size in held.items() if size > 40 and name != "_heap"} == {}
+        assert len(live._due._heap) <= 1_000 + 2 * 5
+        assert [await run.result() for run in runs[:100]] == [1] * 100
+
+    play(world, scenario)
+
+
+@pytest.mark.parametrize("kind", ["steps", "sleeps", "children", "messages"])
+def test_large_runs_cost_time_in_proportion(world, kind, request):
+    """Thousands at once in one run; a quadratic scan would take minutes."""
+
+    @tool(effect="read")
+    async def act(n: int) -> int:
+        return n
+
+    @agent
+    async def ending(ctx: Context, n: int) -> int:
+        return n
+
+    @agent
+    async def large(ctx: Context, count: int) -> int:
+        async def nap(n: int) -> int:
+            await asyncio.sleep(1 + n / count)
+            return n
+
+        match kind:
+            case "steps":
+                return sum(await asyncio.gather(*(act(n) for n in range(count))))
+            case "sleeps":
+                return sum(await asyncio.gather(*(nap(n) for n in range(count))))
+            case "children":
+                return sum(await asyncio.gather(*(ctx.spawn(ending, n) for n in range(count))))
+            case _:
+                return sum([await ctx.receive("m") for _ in range(count)])
+
+    async def scenario():
+        count = {"steps": 10_000, "sleeps": 2_000, "children": 1_000, "messages": 1_000}[kind]
+        if kind == "sleeps" and not world.settings.idle_most:
+            count = 200  # each is a wake-up of its own, and so a replay
+        await world.start(large, ending)
+        run = await world.rt.start(large, count)
+        await settle()
+        if kind == "sleeps":
+            await world.clock.advance(3)
+        if kind == "messages":
+            await asyncio.gather(*(run.send("m", n) for n in range(count)))
+        assert await run.result() == count * (count - 1) // 2
+
+    play(world, scenario)
