@@ -1,8 +1,8 @@
 """The Runtime: wires store, kernel, hands and governance together, and is what programs hold in their hands.
 
-    async with Runtime("sqlite:///shop.db", agents=[buyer]) as rt:
-        run = await rt.start(buyer, ["pen"], session="acme")
-        print(await run.result())
+async with Runtime("sqlite:///shop.db", agents=[buyer]) as rt:
+    run = await rt.start(buyer, ["pen"], session="acme")
+    print(await run.result())
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar
-
-from typing_extensions import TypeVarTuple, Unpack
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple
 
 from perdure.agents.agent import Agent, AnyAgent
 from perdure.errors import (
@@ -63,7 +61,7 @@ class Runtime:
             settings=self.settings, **extra,
         )  # fmt: skip
 
-    async def __aenter__(self) -> Runtime:
+    async def __aenter__(self) -> Self:
         await self.kernel.start(work=self._work)
         return self
 
@@ -83,7 +81,7 @@ class Runtime:
     # Runs.
 
     async def start(
-        self, agent: Agent[Unpack[Ts], R], *args: Unpack[Ts], session: str | None = None,
+        self, agent: Agent[*Ts, R], *args: *Ts, session: str | None = None,
         idempotency_key: str | None = None, priority: int = 0, concurrency_key: str | None = None,
         busy: str | None = None,
     ) -> RunHandle[R]:  # fmt: skip
@@ -188,7 +186,9 @@ class Runtime:
         wait = run.wait or {}
         unknown = [event for event in await self.store.events(run.id) if event.step == step]
         if not unknown or unknown[-1].type != "step.unknown":
-            raise NotFound(f"step {step} of {run.id} is not of unknown outcome (the run waits for: {wait or 'nothing'})")
+            raise NotFound(
+                f"step {step} of {run.id} is not of unknown outcome (the run waits for: {wait or 'nothing'})"
+            )
         if outcome == "happened":
             check_answer(f"{run.id}:{step}", unknown[-1].data.get("schema"), result)
         data = {"step": step, "outcome": outcome, "result": result, "by": by}
@@ -258,7 +258,12 @@ class Runtime:
         return RunHandle(self, run, agent)
 
     async def _open_run(self, id: str) -> Run:
+        """The run that has not ended: of one that continued, the last of its chain."""
         run = await self.find(id)
+        if run.status is RunStatus.SUCCEEDED:
+            [end] = await self.store.events(run.id, run.seq - 1)
+            if end.type == "run.continued":
+                return await self._open_run(end.data["run"])
         if run.status.terminal:
             raise AlreadySettled(f"{run.id} has {run.status}; to go on from one of its steps: perdure fork {run.id}")
         return run
@@ -275,8 +280,8 @@ class Runtime:
         if ask is None:
             raise NotFound(f"no question or approval {id!r}; list them with: perdure inbox")
         if ask.kind != kind:
-            verb = "approve or reject" if ask.kind == "approval" else "answer"
-            raise InvalidInput(f"{ask.id} is an {ask.kind}: {verb} it with: perdure {verb.split()[0]} {ask.id}")
+            verb = "approve" if ask.kind == "approval" else "answer"
+            raise InvalidInput(f"{ask.id} is an {ask.kind}: {verb} it with: perdure {verb} {ask.id}")
         return ask
 
     async def _settle_ask(

@@ -10,6 +10,7 @@ from tests.scenario.worlds import World
 
 @pytest.fixture(params=["memory", "sqlite", "memory-evicting", "sqlite-evicting"])
 def world(request, tmp_path):
+    """A fresh world on one kind of store."""
     store, _, evicting = request.param.partition("-")
     settings = Settings(idle_most=0) if evicting else Settings()
     return World(store, tmp_path, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.scenario.worlds import Box, play, settle
 
 
 def gated(box, effect="read", **options):
+    """A tool that notes its name and waits until the test opens the gate of that name."""
     @tool(effect=effect, **options)
     async def act(name: str) -> str:
         box.note(name)
@@ -502,8 +504,7 @@ def test_an_agent_that_exits_or_does_io_fails_alone(world):
 
     @agent
     async def reading(ctx: Context) -> str:
-        with open("/etc/hostname", encoding="utf-8") as file:
-            return file.read()
+        return Path("/etc/hostname").read_text(encoding="utf-8")
 
     @agent
     async def fine(ctx: Context) -> str:
@@ -514,7 +515,7 @@ def test_an_agent_that_exits_or_does_io_fails_alone(world):
         with pytest.raises(RunFailed) as caught:
             await (await world.rt.start(leaving)).result()
         assert caught.value.type == "SystemExit"
-        with pytest.raises(RunFailed, match="ctx.step"):
+        with pytest.raises(RunFailed, match="Put this into a @tool"):
             await (await world.rt.start(reading)).result()
         assert await (await world.rt.start(fine)).result() == "fine"
 

@@ -7,7 +7,18 @@ import threading
 
 import pytest
 
-from perdure import DID_NOT_HAPPEN, STILL_UNKNOWN, Context, Happened, NoRetry, Retries, RunFailed, agent, current_step, tool
+from perdure import (
+    DID_NOT_HAPPEN,
+    STILL_UNKNOWN,
+    Context,
+    Happened,
+    NoRetry,
+    Retries,
+    RunFailed,
+    agent,
+    current_step,
+    tool,
+)
 from perdure.errors import InvalidInput, NotFound, StepError, UnknownOutcome
 from tests.scenario.worlds import Box, play, settle
 
@@ -97,6 +108,8 @@ def test_a_repeatable_step_in_flight_at_a_crash_runs_again(world, effect):
 
 
 def once_agent(box, probe=None):
+    """An agent with one `once` step that waits at the gate."""
+
     @tool(effect="once")
     async def pay(amount: int) -> str:
         box.note("pay")
@@ -139,7 +152,11 @@ def test_a_once_step_in_flight_at_a_crash_waits_for_a_person(world):
 
 @pytest.mark.parametrize(
     ("outcome", "result", "expected", "calls"),
-    [("happened", "by hand", "by hand", 1), ("run-again", None, "paid 7", 2), ("fail", None, "gave up: UnknownOutcome", 1)],
+    [
+        ("happened", "by hand", "by hand", 1),
+        ("run-again", None, "paid 7", 2),
+        ("fail", None, "gave up: UnknownOutcome", 1),
+    ],
 )
 def test_a_person_settles_an_unknown_outcome(world, outcome, result, expected, calls):
     """It happened (the given result counts), it did not (it runs again), or it failed."""
@@ -231,12 +248,17 @@ def test_a_probe_that_knows_settles_the_outcome(world, probe, expected, calls):
 
 
 def broken(amount):
+    """A probe that cannot say."""
     raise RuntimeError("the bank is closed")
 
 
 @pytest.mark.parametrize(
     ("probe", "why"),
-    [(lambda amount: STILL_UNKNOWN, "died"), (broken, "the bank is closed"), (lambda amount: Happened(object()), "probe failed")],
+    [
+        (lambda amount: STILL_UNKNOWN, "died"),
+        (broken, "the bank is closed"),
+        (lambda amount: Happened(object()), "probe failed"),
+    ],
 )
 def test_a_probe_that_does_not_know_asks_a_person(world, probe, why):
     """STILL_UNKNOWN, an exception or a result of the wrong type: a person decides, and nothing else breaks."""
@@ -508,7 +530,7 @@ def test_a_transaction_commits_its_sql_with_the_step_exactly_once(world):
     @agent
     async def ordering(ctx: Context) -> list[str]:
         await create()
-        done = await asyncio.gather(insert("a"), insert("b"), return_exceptions=True)
+        done: list[object] = list(await asyncio.gather(insert("a"), insert("b"), return_exceptions=True))
         try:
             await insert("b")
         except StepError as error:

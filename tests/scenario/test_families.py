@@ -15,6 +15,7 @@ from tests.scenario.worlds import Box, play, settle
 
 @agent
 async def child(ctx: Context, n: int) -> int:
+    """Sleep, then give the double; fail for a negative number."""
     if n < 0:
         raise ValueError(f"{n} is negative")
     await asyncio.sleep(n)
@@ -23,6 +24,7 @@ async def child(ctx: Context, n: int) -> int:
 
 @agent
 async def parent(ctx: Context, numbers: list[int]) -> list[int]:
+    """A child for each number."""
     return list(await asyncio.gather(*(ctx.spawn(child, n) for n in numbers)))
 
 
@@ -164,6 +166,7 @@ class Purse(BaseModel):
 
 @agent(state=Purse)
 async def saving(ctx: Context, amount: int) -> int:
+    """Change the typed state before and after a wait."""
     ctx.state.coins += amount
     ctx.state.log.append(f"+{amount}")
     await asyncio.sleep(1)
@@ -275,6 +278,7 @@ def test_an_idempotency_key_starts_one_run(world):
 
 @agent
 async def looping(ctx: Context, round: int) -> list[object]:
+    """Three runs, one after the other."""
     ctx.state["rounds"] = ctx.state.get("rounds", 0) + 1
     await ctx.receive("go")
     if round < 3:
@@ -332,6 +336,8 @@ def test_a_parent_hears_the_end_of_its_childs_continuation_and_can_cancel_it(wor
 
 
 def forking(box):
+    """An agent whose second step fails the first time."""
+
     @tool(effect="once", retries=0)
     async def act(name: str) -> str:
         box.note(name)
@@ -417,7 +423,8 @@ def test_a_fork_keeps_what_was_in_flight_and_asks_and_spawns_its_own(world):
         await settle()
         box.open("slow")
         await world.becomes(run, "waiting")
-        steps = {e.data.get("args", {}).get("name"): e.step for e in await world.journal(run) if e.type == "step.started"}
+        started = [e for e in await world.journal(run) if e.type == "step.started"]
+        steps = {e.data["args"]["name"]: e.step for e in started}
         fork = await world.rt.fork(run.id, at=steps["quick"])
         await world.becomes(fork, "waiting")
         assert box.calls.count("slow") == 1

@@ -15,6 +15,8 @@ from tests.scenario.worlds import Box, play, settle
 
 
 def gated(box, effect="read"):
+    """A tool that notes its name and waits until the test opens the gate of that name."""
+
     @tool(effect=effect)
     async def act(name: str) -> str:
         box.note(name)
@@ -127,8 +129,7 @@ def test_a_second_node_leaves_the_first_ones_runs_alone_and_takes_over_when_it_d
         assert second.kernel.leases.shards == []
         late = await second.start(working)  # through the second, run by the first
         async with asyncio.timeout(5):
-            while len(box.calls) < 2:
-                await asyncio.sleep(0)
+            await box.reached(2)
         await world.crash(first)
         box.open("a")
         await world.clock.advance(1)
@@ -264,6 +265,7 @@ class FailingStore:
 
 
 def failing_world(world):
+    """Let every store of the world be one that can fail; gives them."""
     stores = []
 
     def wrap(store):
@@ -376,7 +378,7 @@ def test_a_runtime_that_cannot_open_its_store_says_so(tmp_path):
 
     async def scenario():
         rt = Runtime(SqliteStore(str(tmp_path / "not.db")), settings=Settings(), clock=FakeClock())
-        with pytest.raises(StoreError, match="not.db"):
+        with pytest.raises(StoreError, match=r"not\.db"):
             async with rt:
                 pass
         assert len(asyncio.all_tasks()) == 1

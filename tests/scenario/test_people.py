@@ -19,6 +19,7 @@ class Verdict(BaseModel):
 
 @agent
 async def asking(ctx: Context) -> str:
+    """One question with a deadline."""
     try:
         verdict = await ctx.ask("Spend it?", Verdict, to="finance", timeout=60)
     except AskTimeout:
@@ -70,9 +71,8 @@ def test_the_second_answer_is_refused_unless_it_is_the_same(world):
         await world.start(asking)
         run = await world.rt.start(asking)
         await world.becomes(run, "waiting")
-        results = await asyncio.gather(
-            *(world.rt.answer(f"{run.id}:1", {"approved": flag}) for flag in (True, False, True)), return_exceptions=True
-        )
+        answers = (world.rt.answer(f"{run.id}:1", {"approved": flag}) for flag in (True, False, True))
+        results = await asyncio.gather(*answers, return_exceptions=True)
         assert [type(result) for result in results] == [type(None), AlreadySettled, type(None)]
         assert await run.result() == "True "
         assert (await world.types(run)).count("ask.answered") == 1
@@ -151,16 +151,16 @@ def test_a_question_nobody_waits_for_is_withdrawn(world):
                 await ctx.ask("first?")
         except TimeoutError:
             pass
-        asyncio.ensure_future(ctx.ask("second?"))
+        second = asyncio.ensure_future(ctx.ask("second?"))
         third = asyncio.ensure_future(ctx.ask("third?"))
         await ctx.ask("last?")
-        return str(third)
+        return f"{second} {third}"
 
     @agent
     async def leaving(ctx: Context) -> str:
-        asyncio.ensure_future(ctx.ask("unanswered?"))
+        unanswered = asyncio.ensure_future(ctx.ask("unanswered?"))
         await asyncio.sleep(1)
-        return "gone"
+        return "gone" if not unanswered.done() else ""
 
     async def scenario():
         await world.start(restless, leaving)
@@ -184,6 +184,8 @@ def test_a_question_nobody_waits_for_is_withdrawn(world):
 
 
 def approving(box, **options):
+    """A tool that pays."""
+
     @tool(effect="once", **options)
     async def pay(to: str, amount: int) -> str:
         box.note((to, amount))
@@ -374,6 +376,7 @@ def test_an_approval_expires_and_is_withdrawn_like_a_question(world):
 
 @agent
 async def collecting(ctx: Context, count: int) -> list[object]:
+    """Receive some messages."""
     return [await ctx.receive("item") for _ in range(count)]
 
 
@@ -535,7 +538,7 @@ def test_input_is_validated_before_a_run_exists(world):
     async def scenario():
         await world.start(collecting)
         with pytest.raises(InvalidInput, match="count"):
-            await world.rt.start(collecting, "many")  # type: ignore[arg-type]
+            await world.rt.start(collecting, "many")
         with pytest.raises(InvalidInput):
             await world.rt.start_json("collecting", {"nonsense": 1})
         with pytest.raises(NotFound):

@@ -26,6 +26,8 @@ class Meter:
 
 
 def measured(meter):
+    """A tool that is inside the meter for some turns."""
+
     @tool(effect="read")
     async def work() -> None:
         with meter:
@@ -125,7 +127,7 @@ def test_a_long_queue_left_by_clients_is_worked_off(world):
         assert await (await world.rt.run(last.id)).result() == "other"
         await world.rt.idle()
         assert (await world.status(runs[-1])).status == "succeeded"
-        assert len([run for run in await world.rt.store.ready(world.rt.kernel.leases.shards, 10)]) == 0
+        assert await world.rt.store.ready(world.rt.kernel.leases.shards, 10) == []
 
     play(world, scenario)
 
@@ -259,15 +261,14 @@ def test_large_runs_cost_time_in_proportion(world, kind, request):
             await asyncio.sleep(1 + n / count)
             return n
 
-        match kind:
-            case "steps":
-                return sum(await asyncio.gather(*(act(n) for n in range(count))))
-            case "sleeps":
-                return sum(await asyncio.gather(*(nap(n) for n in range(count))))
-            case "children":
-                return sum(await asyncio.gather(*(ctx.spawn(ending, n) for n in range(count))))
-            case _:
-                return sum([await ctx.receive("m") for _ in range(count)])
+        async def child(n: int) -> int:
+            return await ctx.spawn(ending, n)
+
+        async def message(n: int) -> object:
+            return await ctx.receive("m")
+
+        piece = {"steps": act, "sleeps": nap, "children": child, "messages": message}[kind]
+        return sum(await asyncio.gather(*(piece(n) for n in range(count))))
 
     async def scenario():
         count = {"steps": 10_000, "sleeps": 2_000, "children": 1_000, "messages": 1_000}[kind]

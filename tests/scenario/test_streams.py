@@ -93,8 +93,7 @@ def test_a_retried_attempt_resets_what_its_stream_showed(world):
         run = await world.rt.start(talking)
         await world.until(run, "step.failed")
         await world.clock.advance(1.1)
-        while "step.completed" not in await world.types(run):
-            await asyncio.sleep(0)
+        await world.until(run, "step.completed")
         await world.clock.advance(0.1)
         await world.restart(talking)
         box.open()

@@ -43,8 +43,9 @@ class World:
         """One more runtime on the world's store."""
         store = self.store()
         rt = Runtime(
-            self.wrap(store), agents or self.agents, clock=self.clock, settings=settings or self.settings, dice=lambda: 0.0
-        )
+            self.wrap(store), agents or self.agents, clock=self.clock, settings=settings or self.settings,
+            dice=lambda: 0.0,
+        )  # fmt: skip
         self._stores[id(rt)] = store
         await rt.__aenter__()
         self._up.append(rt)
@@ -121,11 +122,19 @@ class Box:
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        self._noted = asyncio.Event()
         self.gates: dict[Any, asyncio.Event] = {}
 
     def note(self, what: Any) -> None:
         """Remember."""
         self.calls.append(what)
+        self._noted.set()
+
+    async def reached(self, count: int) -> None:
+        """Return when there were `count` notes."""
+        while len(self.calls) < count:
+            self._noted.clear()
+            await self._noted.wait()
 
     async def wait(self, name: Any = "gate") -> None:
         """Wait until the test opens this gate."""

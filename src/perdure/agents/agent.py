@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeAlias, TypeVar, overload
-
-from typing_extensions import TypeVarTuple, Unpack
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, overload
 
 from perdure.agents.context import Context
 from perdure.agents.signature import Signature
@@ -18,7 +16,7 @@ Ts = TypeVarTuple("Ts")
 R = TypeVar("R", covariant=True)
 
 
-class Agent(Generic[Unpack[Ts], R]):
+class Agent(Generic[*Ts, R]):
     """A named, versioned agent. Start it with `runtime.start(agent, ...)` or `ctx.spawn(agent, ...)`."""
 
     def __init__(
@@ -36,7 +34,7 @@ class Agent(Generic[Unpack[Ts], R]):
         self.state = state
         self.signature = Signature(function, skip=1)
 
-    def __call__(self, ctx: Context, *args: Unpack[Ts]) -> Awaitable[R]:
+    def __call__(self, ctx: Context, *args: *Ts) -> Awaitable[R]:
         """The plain function: useful inside another agent (its steps become that agent's steps)."""
         return self.function(ctx, *args)
 
@@ -45,16 +43,16 @@ class Agent(Generic[Unpack[Ts], R]):
 
 
 #: An agent of which only the JSON contract is known.
-AnyAgent: TypeAlias = "Agent[Unpack[tuple[Any, ...]], Any]"
+AnyAgent: TypeAlias = "Agent[*tuple[Any, ...], Any]"
 
 
 @overload
-def agent(function: Callable[[Context, Unpack[Ts]], Awaitable[R]], /) -> Agent[Unpack[Ts], R]: ...
+def agent(function: Callable[[Context, *Ts], Awaitable[R]], /) -> Agent[*Ts, R]: ...
 @overload
 def agent(
     *, name: str | None = ..., version: str = ..., busy: str = ..., concurrency: int | None = ...,
     concurrency_per_key: int | None = ..., priority: int = ..., state: type[Any] | None = ...,
-) -> Callable[[Callable[[Context, Unpack[Ts]], Awaitable[R]]], Agent[Unpack[Ts], R]]: ...  # fmt: skip
+) -> Callable[[Callable[[Context, *Ts], Awaitable[R]]], Agent[*Ts, R]]: ...  # fmt: skip
 def agent(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, version: str = "1", busy: str = "queue",
     concurrency: int | None = None, concurrency_per_key: int | None = None, priority: int = 0,

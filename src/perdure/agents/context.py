@@ -9,9 +9,7 @@ import uuid as uuids
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
-
-from typing_extensions import TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, TypeVarTuple, overload
 
 from perdure.agents.approval import Approval, request_approval
 from perdure.agents.attempt import current_attempt
@@ -155,9 +153,7 @@ class Context:
             raise InvalidSetting(f"an agent emits 'progress', 'artifact' or 'custom.*', not {type!r}")
         self._brain.issue(Emit(type, caller(), encode({} if data is None else data)))
 
-    def spawn(
-        self, agent: Agent[Unpack[Ts], R], *args: Unpack[Ts], session: str | None = None, detach: bool = False
-    ) -> Child[R]:
+    def spawn(self, agent: Agent[*Ts, R], *args: *Ts, session: str | None = None, detach: bool = False) -> Child[R]:
         """Start a child run. Awaiting the handle gives its result; `detach` lets it outlive this run."""
         arguments, text = agent.signature.bind(args, {})
         del arguments

@@ -74,8 +74,9 @@ class Activation:
     # Coming to life.
 
     def load(
-        self, events: Sequence[Event], *, state: dict[str, Any] | None = None, crashed: bool = False, rests: bool = False
-    ) -> None:
+        self, events: Sequence[Event], *, state: dict[str, Any] | None = None, crashed: bool = False,
+        rests: bool = False,
+    ) -> None:  # fmt: skip
         """Rebuild the run from its journal and pick up what was under way; begin it if it never was.
 
         `crashed`: its last owner died while it was moving; that is recorded. `rests`: it has no place to move in.

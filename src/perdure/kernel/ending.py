@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from perdure.journal.ending import Outcome
 from perdure.journal.commands import OpenAsk, Spawn
+from perdure.journal.ending import Outcome
 from perdure.kernel.requests import withdraw_ask
 from perdure.kernel.step import describe
 from perdure.values.events import event_data

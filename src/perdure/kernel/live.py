@@ -65,11 +65,11 @@ class LiveRuns:
     # Coming to life.
 
     def expect(self, run: str) -> None:
-        """This node is about to set `run` to running itself."""
+        """The kernel is about to set `run` to running itself."""
         self._ours.add(run)
 
     def expect_no_more(self, run: str) -> None:
-        """That did not happen."""
+        """It did not happen."""
         self._ours.discard(run)
         self._held.pop(run, None)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.store.contract import Signal
 from perdure.values.events import event_data
-from perdure.values.json import decode, encode
+from perdure.values.json import decode
 
 if TYPE_CHECKING:
     from perdure.kernel.activation import Activation
@@ -21,7 +21,7 @@ def apply_signal(activation: Activation, signal: Signal) -> None:
     _KINDS[signal.kind](activation, decode(signal.data), signal.data)
 
 
-def _message(activation: Activation, data: dict[str, Any], raw: str) -> None:
+def _message(activation: Activation, _: dict[str, Any], raw: str) -> None:
     activation.writer.append("message.received", None, None, raw)
 
 
@@ -40,15 +40,15 @@ def _child(activation: Activation, data: dict[str, Any], raw: str) -> None:
     activation.writer.append("child.ended", data["step"], None, raw)
 
 
-def _resolve(activation: Activation, data: dict[str, Any], raw: str) -> None:
+def _resolve(activation: Activation, data: dict[str, Any], _: str) -> None:
     refusal = activation.steps.resolve(data["step"], data["outcome"], data.get("result"), data.get("by"))
     if refusal is not None:
         activation.writer.append("run.warning", None, None, event_data(message=refusal))
 
 
 def _control(name: str) -> Callable[[Activation, dict[str, Any], str], None]:
-    def control(activation: Activation, data: dict[str, Any], raw: str) -> None:
-        getattr(activation, name)(encode(data))
+    def control(activation: Activation, _: dict[str, Any], raw: str) -> None:
+        getattr(activation, name)(raw)
 
     return control
 

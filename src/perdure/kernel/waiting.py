@@ -12,8 +12,10 @@ from perdure.values.runs import Run
 
 
 class Wait(NamedTuple):
-    """What a run waits for. `detail["kind"]` is ask, approval, unknown, message, child, retry, timer,
-    pause, quarantine or worker."""
+    """What a run waits for.
+
+    `detail["kind"]` is ask, approval, unknown, message, child, retry, timer, pause, quarantine or worker.
+    """
 
     reason: str
     detail: dict[str, Any]
@@ -99,5 +101,6 @@ def _describe(run: str, command: Command, retries: set[int], unknowns: set[int],
         case Spawn():
             return Wait(f"waits for {children} child run(s)", {"kind": "child", "run": command.run, "count": children})
         case Timer():
-            return Wait(f"sleeps until {iso(command.due)}", {"kind": "timer", "due": iso(command.due), "step": command.step})
+            due = iso(command.due)
+            return Wait(f"sleeps until {due}", {"kind": "timer", "due": due, "step": command.step})
     return None

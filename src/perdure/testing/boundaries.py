@@ -28,7 +28,7 @@ from perdure.runtime import AgentSet, Runtime
 from perdure.store import MemoryStore, SqliteStore
 from perdure.store.contract import Store
 from perdure.testing.commit_log import CommitLog
-from perdure.testing.crashing import CrashingHands, CrashingStore, CrashPoints
+from perdure.testing.watched import CrashPoints, WatchedHands, WatchedStore
 from perdure.testing.host import SimulatedClock, SimulatedHost, run_simulated
 from perdure.testing.invariants import find_violations, gather_evidence
 from perdure.testing.workflows import AGENTS, WORKFLOWS, Workflow, attend, the_world
@@ -176,9 +176,9 @@ class _Trial:
         return self._trial
 
     def _runtime(self, store: Store) -> Runtime:
-        watched = cast("Store", CrashingStore(store, self._points, self._log))
+        watched = cast("Store", WatchedStore(store, self._points, self._log))
         runtime = Runtime(watched, AGENTS, clock=self._clock, dice=lambda: 0.5)
-        runtime.kernel.hands = CrashingHands(runtime.kernel.hands, self._points)
+        runtime.kernel.hands = WatchedHands(runtime.kernel.hands, self._points, self._log)
         return runtime
 
     async def _live(self, runtime: Runtime) -> Any:

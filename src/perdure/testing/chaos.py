@@ -21,16 +21,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from perdure.runtime import AgentSet, Runtime
 from perdure.store import SqliteStore
-from perdure.testing.invariants import Evidence, find_violations, gather_evidence
-from perdure.testing.load import History, Load
+from perdure.testing.history import History, check_history
+from perdure.testing.invariants import find_violations, gather_evidence
+from perdure.testing.load import Load
 from perdure.testing.workflows import AGENTS
 from perdure.testing.world import FileWorld
 from perdure.values.json import decode
@@ -136,44 +135,6 @@ async def _judge(verdict: Verdict, path: str, effects: str, history: str) -> Non
     verdict.violations += find_violations(evidence)
     lines = [decode(line) for line in Path(history).read_text(encoding="utf-8").splitlines()]
     verdict.violations += check_history(evidence, lines)
-
-
-def check_history(evidence: Evidence, lines: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Everything that was acknowledged to the client is in the store, as it was acknowledged (I1, I10)."""
-    by_key = Counter(run.idempotency_key for run in evidence.runs.values() if run.idempotency_key is not None)
-    letters = Counter(
-        (event.run, event.data["value"].get("number"))
-        for events in evidence.journals.values()
-        for event in events
-        if event.type == "message.received" and event.data["topic"] == "unasked"
-    )
-    answered = {ask.id for ask in evidence.asks if ask.status in {"answered", "approved", "rejected"}}
-    for line in lines:
-        match line:
-            case {"what": "start", "key": key} if by_key[key] > 1:
-                yield f"{key}: started {by_key[key]} runs"
-            case {"what": "start!", "key": key, "run": run}:
-                if run not in evidence.runs or evidence.runs[run].idempotency_key != key:
-                    yield f"{run}: was started with {key}, and is gone"
-            case {"what": "saw!", "run": run, "seq": seq, "raw": raw, "type": type}:
-                journal = evidence.journals.get(run, [])
-                if seq > len(journal) or (journal[seq - 1].type, journal[seq - 1].raw) != (type, raw):
-                    yield f"{run}: event {seq} ({type}) was shown to a client, and is gone or changed"
-            case {"what": "answer!", "ask": ask} if ask not in answered:
-                yield f"{ask}: was decided, and the store does not know it"
-            case {"what": "send!", "run": run, "letter": {"number": number}}:
-                yield from _letter_violations(evidence, run, number, letters)
-
-
-def _letter_violations(
-    evidence: Evidence, run: str, number: int, letters: Counter[tuple[str, int]]
-) -> Iterator[str]:
-    count = letters[run, number]
-    if count > 1:
-        yield f"{run}: received the client's letter {number} {count} times"
-    ended = evidence.journals[run][-1] if run in evidence.journals else None
-    if count == 0 and (ended is None or not ended.terminal):
-        yield f"{run}: never received the client's letter {number}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Did a store's runs keep the kernel's promises? Reads only the store, after the fact; knows nothing of how it came to be.
+"""Did a store's runs keep the kernel's promises? Reads only the store, after the fact, and knows nothing of the kernel.
 
 problems = await check_store(store)
 assert not problems, problems
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from perdure.store.contract import RunFilter, Store
 from perdure.values.events import Event, known_type
@@ -60,7 +61,7 @@ def _check_order(events: Sequence[Event]) -> Iterator[str]:
             return
         if not known_type(event.type):
             yield f"event {event.seq} has the unknown type {event.type}"
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in pairwise(events):
         if after.time_us < before.time_us:
             yield f"event {after.seq} ({after.type}) is older than the one before it"
 

@@ -6,10 +6,12 @@ claim as it went by, so what was lost, changed, or accepted from somebody who ha
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from perdure.store.contract import Lease, Store, Transaction
 from perdure.values.events import Event
+from perdure.values.json import encode
 
 
 class CommitLog:
@@ -19,12 +21,27 @@ class CommitLog:
         #: every accepted event, in order of commit
         self.events: list[Event] = []
         self.violations: list[str] = []
+        #: grows with every commit
+        self.generation = 0
+        #: (run, step, attempt) of all attempts that were recorded as begun
+        self.begun: set[tuple[str, int | None, int | None]] = set()
+        #: run -> what its steps and questions brought, as JSON text
+        self._results: defaultdict[str, set[str]] = defaultdict(set)
+        self._origins: dict[str, str] = {}
+        self._sessions: dict[str, tuple[str, str]] = {}
+        self._active: dict[tuple[str, str], str] = {}
         self._epochs: dict[str, int] = {}
         self._ended: set[str] = set()
+
+    def knows(self, run: str, result: str) -> bool:
+        """True when `result` was committed to the journal of `run`, or of what it was forked from."""
+        origin = self._origins.get(run)
+        return result in self._results[run] or (origin is not None and self.knows(origin, result))
 
     async def commit(self, store: Store, batch: Sequence[Transaction]) -> list[Exception | list[int] | None]:
         """Commit `batch` and note what was accepted."""
         verdicts = await store.commit(batch)
+        self.generation += 1
         for transaction, verdict in zip(batch, verdicts, strict=True):
             if not isinstance(verdict, Exception):
                 self._note(transaction)
@@ -43,14 +60,35 @@ class CommitLog:
         fence = transaction.fence
         if fence is not None and fence.epoch != self._epochs.get(fence.shard):
             self.violations.append(f"{fence.shard}: a write of epoch {fence.epoch} was accepted in a later one")
-        for new in transaction.create:
-            self.events += new.events
         for event in transaction.events:
-            if event.run in self._ended:
-                self.violations.append(f"{event.run}: {event.type} was accepted after its end")
-            self.events.append(event)
-            if event.terminal:
-                self._ended.add(event.run)
+            self._note_event(event)
+        for new in transaction.create:
+            if new.run.forked_from is not None:
+                self._origins[new.run.id] = new.run.forked_from[0]
+            if new.run.session is not None:
+                self._sessions[new.run.id] = (new.run.agent, new.run.session)
+            for event in new.events:
+                self._note_event(event)
         for run, update in transaction.updates.items():
             if run in self._ended and not update.status.terminal:
                 self.violations.append(f"{run}: has ended, and became {update.status}")
+
+    def _note_event(self, event: Event) -> None:
+        if event.run in self._ended:
+            self.violations.append(f"{event.run}: {event.type} was accepted after its end")
+        self.events.append(event)
+        session = self._sessions.get(event.run)
+        if event.type == "step.started":
+            self.begun.add((event.run, event.step, event.attempt))
+        elif event.type in {"step.completed", "step.resolved"}:
+            self._results[event.run].add(encode(event.data.get("result")))
+        elif event.type == "ask.answered":
+            self._results[event.run].add(encode(event.data["value"]))
+        elif event.type == "run.started" and session is not None:
+            other = self._active.setdefault(session, event.run)
+            if other != event.run:
+                self.violations.append(f"{event.run}: began while {other}, of the same session, had not ended")
+        elif event.terminal:
+            self._ended.add(event.run)
+            if session is not None and self._active.get(session) == event.run:
+                del self._active[session]

@@ -1,14 +1,9 @@
-"""A client that never lets a store rest: it starts runs, sends, answers, pauses, cancels, and writes down what it heard.
-
-The history is a file of JSON lines. A line is written before each request and another when the store has acknowledged
-it; so whatever is acknowledged in the file must be found in the store, whoever was killed in between.
-"""
+"""A client that never lets a store rest: it starts runs, sends, answers, pauses, cancels, and writes down what it heard."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,8 +13,8 @@ from perdure.errors import PerdureError
 from perdure.runtime import RunHandle, Runtime
 from perdure.store.contract import RunFilter
 from perdure.testing import workflows as flows
+from perdure.testing.history import History
 from perdure.testing.world import FileWorld
-from perdure.values.json import encode
 from perdure.values.runs import Run, RunStatus
 
 #: What is started, with how many kinds of input; the draw decides about the details.
@@ -38,19 +33,6 @@ _STARTS: list[tuple[Agent[Any, Any], Callable[[random.Random], tuple[Any, ...]]]
 ]
 
 
-class History:
-    """The client's own record."""
-
-    def __init__(self, path: str) -> None:
-        self.acks = 0
-        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-
-    def note(self, what: str, **fields: Any) -> None:
-        """One line; `what` ends in `!` when the store has acknowledged it."""
-        self.acks += what.endswith("!")
-        os.write(self._file, encode({"what": what, **fields}).encode() + b"\n")
-
-
 class Load:
     """The client. Keeps about `width` runs in flight until told to `finish`."""
 
@@ -61,6 +43,7 @@ class Load:
         self._history = history
         self._dice = dice
         self._width = width
+        self._letters = 0
         self._watched: set[asyncio.Task[None]] = set()
         self._finishing = False
 
@@ -136,8 +119,9 @@ class Load:
             case 3 if run.agent == "waiter":
                 await self._request("cancel", run, self._runtime.cancel(run.id))
             case 4 | 5:
-                letter = {"number": self._history.acks}
-                await self._request("send", run, self._runtime.send(run.id, "unasked", letter), letter=letter)
+                self._letters += 1
+                request = self._runtime.send(run.id, "unasked", self._letters)
+                await self._request("send", run, request, letter=self._letters)
 
     async def _request(self, what: str, run: Run, request: Awaitable[None], **fields: Any) -> None:
         self._history.note(what, run=run.id, **fields)

@@ -58,6 +58,10 @@ class World:
         if keyed:
             self._by_key.setdefault(deed.key, deed)
 
+    def find_result(self, result: str) -> Deed | None:
+        """The deed with this result, if it was done."""
+        return next((deed for deed in self.deeds if deed.result == result), None)
+
 
 class FileWorld(World):
     """A world whose record is a file that outlives every process: one JSON object a line, synced before `act` returns.

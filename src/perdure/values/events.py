@@ -32,7 +32,7 @@ CATALOGUE: dict[str, str] = {
     "step.failed": "An attempt failed. data: step, kind, name, error, and retry_at when it will be tried again.",
     "step.cancelled": "The agent stopped waiting for a step. data: step, kind, name, outcome.",
     "step.heartbeat": "A long step is alive. data: step, details.",
-    "step.unknown": "A worker died while an unrepeatable effect was in flight. data: step, kind, name, why, args, schema (of a result).",
+    "step.unknown": "Cut off while an unrepeatable effect was in flight. data: step, kind, name, why, args, schema.",
     "step.resolved": "An unknown effect was settled. data: step, outcome (happened | run-again | fail), result, by.",
     "child.spawned": "A child run was recorded in the same commit. data: step, kind, name, run, detach, input.",
     "child.ended": "A child run ended. data: step, run, status, result or error.",

@@ -30,6 +30,26 @@ def encode(value: Any) -> str:
         raise NotJsonError(f"{type(value).__name__} has no JSON form: {error}") from error
 
 
+def encode_given(value: Any) -> str:
+    """`encode`, for what users and tools hand in: also refuses what nests so deep that no journal could give it back.
+
+    `decode` reads about 200 levels, and events wrap a few of their own around a value.
+    """
+    text = encode(value)
+    if text.count("[") + text.count("{") > _NESTED_SURELY_FINE:
+        try:
+            from_json("[" * _WRAPPED_MAX + text + "]" * _WRAPPED_MAX)
+        except ValueError as error:
+            raise NotJsonError(f"{type(value).__name__} is nested too deep for a journal: {error}") from None
+    return text
+
+
+#: Brackets below which a text cannot nest too deep: spares the second look.
+_NESTED_SURELY_FINE = 150
+#: Levels that events, signals and exports may put around a value.
+_WRAPPED_MAX = 20
+
+
 def decode(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError for anything else."""
     return from_json(text, allow_inf_nan=False)

@@ -141,6 +141,22 @@ def test_an_edit_that_does_not_fit_the_tool_is_the_agents_to_see():
         _ = drive.value
 
 
+def test_what_the_agent_does_to_approved_arguments_stays_its_own():
+    """The event keeps what was approved."""
+
+    @agent
+    async def editing(ctx: Context) -> int:
+        """Change the arguments, then look at what was done with them."""
+        consent = await ctx.approve(order, "pen")
+        consent.args["item"] = "gold"
+        return len(consent.args)
+
+    drive = Drive(editing).start()
+    drive.decide(1, approved=True)
+    assert drive.value == 2
+    assert drive.journal[-1].data["args"] == {"item": "pen", "count": 1}
+
+
 def test_an_action_without_a_tool_can_be_put_before_a_person():
     """Named, with whatever details; there is nothing to perform."""
 

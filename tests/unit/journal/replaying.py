@@ -12,6 +12,7 @@ from tests.unit.journal.driver import Drive, Plan, copied, describe, fresh_brain
 
 _OPENED = {"step.started", "timer.started", "ask.opened", "approval.requested", "message.awaited", "message.sent",
            "progress", "artifact", "child.spawned"}  # fmt: skip
+_WITHDRAWN = {"step.cancelled", "ask.withdrawn", "approval.withdrawn"}
 
 
 def check_every_prefix(drive: Drive, *, withdrawals_in_order: bool = True) -> None:
@@ -30,8 +31,10 @@ def check_every_prefix(drive: Drive, *, withdrawals_in_order: bool = True) -> No
         asked = [text for text, after in drive.asked if after <= inputs]
         assert in_order(describe(command) for command in commands) == in_order(asked)
         opened = {event.step for event in prefix if event.type in _OPENED}
-        steps = [command for command in commands if command.kind not in {"withdraw", "patch"}]
-        assert all(command.recorded == (command.step in opened) for command in steps)
+        closed = {event.step for event in prefix if event.type in _WITHDRAWN}
+        for command in commands:
+            if command.kind != "patch":
+                assert command.recorded == (command.step in (closed if command.kind == "withdraw" else opened))
         if inputs:
             assert look(brain) == drive.looks[inputs]
         if inputs in drive.saves:

@@ -178,6 +178,32 @@ def test_a_live_waiting_run_takes_less_than_8_kilobytes():
     assert left < 10
 
 
+def test_a_replayed_run_keeps_nothing_of_its_journal():
+    """However long it was: 500 steps of 1 KB leave what one wait takes."""
+
+    @agent
+    async def long(ctx: Context) -> None:
+        """Many steps."""
+        for number in range(501):
+            await work(str(number))
+
+    drive = Drive(long).start()
+    for step in range(1, 501):
+        drive.complete(step, "r" * 1_000)
+    fresh_brain(long).replay(copied(drive.journal))
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    brain = fresh_brain(long)
+    brain.replay(copied(drive.journal))
+    brain.take_commands()
+    gc.collect()
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert brain.steps == 501
+    assert kept < 16 * 1024
+
+
 def test_an_interpreter_that_ends_with_live_runs_says_nothing():
     """With warnings as errors, and without anybody evicting anything."""
     code = """

@@ -135,6 +135,7 @@ def test_ctrl_c_reaches_the_host_and_is_not_the_runs_failure():
     drive = Drive(interrupted).start()
     with pytest.raises(KeyboardInterrupt):
         drive.complete(1, "A")
+    drive.message("post", "too late")
     assert drive.brain.outcome is None
     assert Drive.of(interrupted, drive.journal).value == "done"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from perdure.kernel.dispatch import Dispatcher, Limits
 
@@ -72,7 +73,9 @@ def test_at_random_nobody_starves_and_no_limit_is_passed():
     for seed in range(200):
         dice = random.Random(seed)
         limits = {"a": Limits(2, 1), "b": Limits(3, None), "c": Limits(None, 2)}
-        moving, moved, withdrawn = {}, set(), set()
+        moving: dict[str, tuple[str, str | None]] = {}
+        moved: set[str] = set()
+        withdrawn: set[str] = set()
         dispatcher = Dispatcher(5, lambda agent: limits[agent])  # noqa: B023
 
         def move(run, agent, key, moving=moving, moved=moved):
@@ -84,7 +87,7 @@ def test_at_random_nobody_starves_and_no_limit_is_passed():
             agent, key = dice.choice("abc"), dice.choice([None, "x", "y"])
             run = f"{agent}{n}"
             offered.add(run)
-            dispatcher.offer(run, agent, key, dice.randrange(3), n, lambda r=run, a=agent, k=key: move(r, a, k))
+            dispatcher.offer(run, agent, key, dice.randrange(3), n, partial(move, run, agent, key))
             if dice.random() < 0.2 and (waiting := sorted(offered - moved - withdrawn)):
                 gone = dice.choice(waiting)
                 withdrawn.add(gone)
@@ -97,7 +100,7 @@ def test_at_random_nobody_starves_and_no_limit_is_passed():
             for agent, limit in limits.items():
                 mine = [key for one, key in moving.values() if one == agent]
                 assert limit.total is None or len(mine) <= limit.total
-                for key in {"x", "y"}:
+                for key in ("x", "y"):
                     assert limit.per_key is None or mine.count(key) <= limit.per_key
         while moving:
             done = next(iter(moving))

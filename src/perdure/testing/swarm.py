@@ -1,0 +1,109 @@
+"""What goes wrong in a simulation, and how often? Each seed draws a mix of its own.
+
+A mix in which everything goes wrong at once finds less than many mixes in each of which something else does not: a bug
+that needs a long life of a node hides where nodes die all the time (Groce et al., Swarm Testing, 2012).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from perdure.errors import StoreBroken, StoreFull
+from perdure.testing.host import SimulatedHost, current_node
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """The faults of one seed. Rates are chances per point passed, or per second where they say so."""
+
+    nodes: int
+    #: longest time that a call to the store takes, seconds
+    store_seconds: float
+    #: longest time that a tool takes at each of its points, seconds
+    tool_seconds: float
+    #: a node dies at a point
+    crash_rate: float
+    #: a write is lost, or its acknowledgement, and the node is told that the store broke
+    broken_rate: float
+    #: the disk is full for a while, per second
+    full_rate: float
+    #: a node is killed from outside, per second
+    kill_rate: float
+    #: a node is frozen for longer than its leases last, and comes back, per second
+    freeze_rate: float
+    #: a node's wall clock jumps by up to a minute, per second
+    jump_rate: float
+    #: that a node is dead is known at once; otherwise its leases must run out
+    death_is_known: bool
+    #: waiting runs that stay in memory, and for how long
+    idle_most: int
+    idle_seconds: float
+    #: what a client does, per second
+    requests_rate: float
+    #: share of requests that go through a node that works, and may die with it
+    inside_share: float
+
+    @classmethod
+    def draw(cls, dice: random.Random) -> Mix:
+        """A mix: every kind of fault is left out about half of the time."""
+
+        def sometimes(*rates: float) -> float:
+            return dice.choice([0.0] * len(rates) + list(rates))
+
+        return cls(
+            nodes=dice.choice([1, 1, 2]),
+            store_seconds=sometimes(0.001, 0.01, 0.05),
+            tool_seconds=sometimes(0.01, 0.2, 1.0),
+            crash_rate=sometimes(0.002, 0.01, 0.03),
+            broken_rate=sometimes(0.002, 0.01),
+            full_rate=sometimes(0.05, 0.2),
+            kill_rate=sometimes(0.05, 0.2, 0.5),
+            freeze_rate=sometimes(0.03, 0.1),
+            jump_rate=sometimes(0.05, 0.2),
+            death_is_known=dice.random() < 0.7,
+            idle_most=dice.choice([0, 1, 256]),
+            idle_seconds=dice.choice([0.5, 10.0]),
+            requests_rate=dice.choice([1.0, 4.0, 10.0]),
+            inside_share=dice.choice([0.0, 0.5, 1.0]),
+        )
+
+
+class Weather:
+    """A gate that applies a mix until it clears up."""
+
+    def __init__(self, host: SimulatedHost, mix: Mix, dice: random.Random, *, deadly: bool = True) -> None:
+        self.fine = False
+        #: until when the disk is full
+        self.full_until = 0.0
+        self._host = host
+        self._mix = mix
+        self._dice = dice
+        self._deadly = deadly
+
+    async def reach(self, point: str) -> None:
+        """Take time, and perhaps a life, at `point`."""
+        dice, mix = self._dice, self._mix
+        seconds = mix.store_seconds if point.rpartition(" ")[2] in _STORE_CALLS else mix.tool_seconds
+        if seconds and dice.random() < 0.7:
+            await _wait(self._host, dice.random() * seconds)
+        if self.fine:
+            return
+        if point == "before commit" and self._host.time() < self.full_until:
+            raise StoreFull("the disk is full")
+        if not self._deadly or point == "read":
+            return
+        if dice.random() < mix.crash_rate:
+            self._host.kill(current_node())
+            await self._host.create_future()
+        if point in {"before commit", "after commit"} and dice.random() < mix.broken_rate:
+            raise StoreBroken("the disk failed, and nobody knows whether it had written")
+
+
+_STORE_CALLS = frozenset({"commit", "claim", "release", "read"})
+
+
+async def _wait(host: SimulatedHost, seconds: float) -> None:
+    over = host.create_future()
+    host.call_later(seconds, lambda: over.done() or over.set_result(None))
+    await over
