@@ -33,7 +33,7 @@ from perdure.store.contract import Ask, AskClose, RunFilter, Store, Transaction
 from perdure.values.clock import Clock, SystemClock
 from perdure.values.effects import Busy
 from perdure.values.events import Event
-from perdure.values.json import decode, encode
+from perdure.values.json import decode, encode, encode_given
 from perdure.values.runs import Run, RunStatus
 from perdure.values.settings import Settings
 
@@ -130,7 +130,7 @@ class Runtime:
 
         A session without an active run keeps it for the next. Raises NotFound, AlreadySettled.
         """
-        data = encode({"topic": topic, "value": value})
+        data = encode_given({"topic": topic, "value": value})
         if agent is not None:
             await put_signal(self.kernel, {"agent": agent, "session": target}, "message", data)
         else:
@@ -152,7 +152,8 @@ class Runtime:
         """Try again what did not work out.
 
         A quarantined run is released and goes on itself. A failed or cancelled one has ended, and an end never
-        changes: a fork of it goes on from the failed step (or `from_step`).
+        changes: a fork of it goes on from the failed step (or `from_step`). Raises NotFound, AlreadySettled (it
+        succeeded), InvalidInput (it has not ended, or has no such step).
         """
         run = await self.find(id)
         if run.status is RunStatus.QUARANTINED and from_step is None:
@@ -160,6 +161,9 @@ class Runtime:
             return RunHandle(self, run, None)
         if run.status is RunStatus.SUCCEEDED and from_step is None:
             raise AlreadySettled(f"{run.id} succeeded; to repeat a part of it: perdure fork {run.id} --at STEP")
+        if not run.status.terminal and from_step is None:
+            # A fork of a live run would do again what that one is about to do itself.
+            raise InvalidInput(f"{run.id} is {run.status}, not at an end; what it waits for: perdure show {run.id}")
         return RunHandle(self, await branches.fork(self.kernel, run, at=from_step), None)
 
     async def fork(self, id: str, *, at: int, input: Any = None, result: Any = branches.UNCHANGED) -> RunHandle[Any]:
@@ -172,7 +176,10 @@ class Runtime:
         text = None
         if input is not None:
             text = self._agent(run.agent).signature.from_json(input) if run.agent in self.agents.names() else None
-            text = text if text is not None else encode(input)
+            text = text if text is not None else encode_given(input)
+        if result is not branches.UNCHANGED:
+            asked = [event.data for event in await self.store.events(run.id) if event.step == at]
+            check_answer(f"{run.id}:{at}", asked[0].get("schema") if asked and "question" in asked[0] else None, result)
         return RunHandle(self, await branches.fork(self.kernel, run, at=at, input_json=text, result=result), None)
 
     async def resolve(self, id: str, step: int, outcome: str, *, result: Any = None, by: str | None = None) -> None:
@@ -192,7 +199,7 @@ class Runtime:
         if outcome == "happened":
             check_answer(f"{run.id}:{step}", unknown[-1].data.get("schema"), result)
         data = {"step": step, "outcome": outcome, "result": result, "by": by}
-        await self._signal(run, "resolve", encode(data))
+        await self._signal(run, "resolve", encode_given(data))
 
     # People.
 
@@ -208,23 +215,27 @@ class Runtime:
         ask = await self._ask(id, "ask")
         check_answer(ask.id, decode(ask.detail).get("schema"), value)
         data = {"id": ask.id, "step": ask.step, "value": value, "by": by}
-        await self._settle_ask(ask, "answered", "answer", data, answer=encode(value), by=by, note=None)
+        await self._settle_ask(ask, "answered", "answer", data, answer=encode_given(value), by=by, note=None)
 
     async def approve(
         self, id: str, *, edit: dict[str, Any] | None = None, by: str | None = None, note: str | None = None
     ) -> None:
-        """Consent to an action, or with `edit` to it with other arguments (by name, those that change)."""
+        """Consent to an action, or with `edit` to it with other arguments (by name, those that change).
+
+        Raises NotFound, InvalidInput (an edit of no such argument, or one that does not fit), AlreadySettled.
+        """
         ask = await self._ask(id, "approval")
         detail = decode(ask.detail)
         args, hash = detail["args"], detail["hash"]
         if edit:
+            _refuse_unknown(ask.id, edit, detail)
             args = {**args, **edit}
             check_answer(ask.id, detail.get("schema"), args)
             hash = branches.hash_of(ask, args)
         data = {
             "id": ask.id, "step": ask.step, "approved": True, "args": args, "hash": hash, "by": by, "note": note,
         }  # fmt: skip
-        await self._settle_ask(ask, "approved", "decision", data, answer=encode(args), by=by, note=note)
+        await self._settle_ask(ask, "approved", "decision", data, answer=encode_given(args), by=by, note=note)
 
     async def reject(self, id: str, *, by: str | None = None, note: str | None = None) -> None:
         """Refuse an action. Raises NotFound, AlreadySettled."""
@@ -265,7 +276,8 @@ class Runtime:
             if end.type == "run.continued":
                 return await self._open_run(end.data["run"])
         if run.status.terminal:
-            raise AlreadySettled(f"{run.id} has {run.status}; to go on from one of its steps: perdure fork {run.id}")
+            again = f"perdure fork {run.id} --at STEP"
+            raise AlreadySettled(f"{run.id} has {run.status}; to go on from one of its steps: {again}")
         return run
 
     async def _signal(self, run: Run, kind: str, data: str) -> None:
@@ -408,6 +420,14 @@ def _busy(value: str | None) -> Busy | None:
         return Busy(value)
     except ValueError:
         raise InvalidSetting(f"busy must be one of {', '.join(Busy)}, not {value!r}") from None
+
+
+def _refuse_unknown(id: str, edit: dict[str, Any], detail: dict[str, Any]) -> None:
+    # A misspelt name would consent to the very arguments that were to be changed.
+    known = {*detail["args"], *(detail.get("schema") or {}).get("properties", ())}
+    unknown = sorted(set(edit) - known)
+    if unknown:
+        raise InvalidInput(f"{id} has no argument {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
 
 
 def _said(**fields: str | None) -> dict[str, str]:

@@ -1,5 +1,8 @@
 """What `doctor`, `db` and `new` do for those who look after a machine and its store."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 
@@ -111,3 +114,26 @@ def test_a_new_project_goes_only_into_an_empty_directory(typed, folder):
     for name in ("empty", "shop.py", "."):
         assert typed("new", name).code == 2
     assert typed("new", "shop.py/inside").code == 1
+
+
+def test_doctor_and_check_know_a_database_of_something_else(typed, tmp_path):
+    """Findings, not a failure half-way; and doctor changes nothing."""
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as db:
+        db.execute("create table theirs (x)")
+    before = foreign.read_bytes()
+    findings = typed("doctor", "--json", "--store", f"sqlite:///{foreign}").json
+
+    assert ("store", "fail") in [(finding["check"], finding["verdict"]) for finding in findings]
+    assert "not a Perdure store" in typed("db", "check", "--store", f"sqlite:///{foreign}").err
+    assert foreign.read_bytes() == before
+
+
+def test_doctor_does_not_migrate(typed, tmp_path):
+    """An empty file is reported, and stays empty."""
+    empty = tmp_path / "empty.db"
+    empty.touch()
+
+    assert typed("doctor", "--store", f"sqlite:///{empty}").code == 0
+    assert typed("db", "check", "--store", f"sqlite:///{empty}").code == 0
+    assert empty.stat().st_size == 0

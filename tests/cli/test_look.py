@@ -4,6 +4,12 @@ import re
 
 import pytest
 
+from perdure.cli.progress import LiveDisplay
+from perdure.cli.why import commands_for
+from perdure.values.events import Event
+from perdure.values.json import encode
+from perdure.values.runs import Run, RunStatus
+
 
 @pytest.fixture
 def waiting(typed):
@@ -166,3 +172,19 @@ def test_control_characters_from_a_journal_do_not_reach_the_terminal(typed, fold
         out = typed(*words).out
         assert "\x1b" not in out
         assert "hello" in out
+
+
+def test_words_of_agents_are_no_markup(typed, capsys):
+    """A progress message like "[/x]" is shown as it is, without its escape sequences; it used to end the command."""
+    event = Event("run_x", 1, "progress", 0, None, None, encode({"done": 1, "total": 2, "message": "[/x] \x1b[2J"}))
+    with LiveDisplay() as display:
+        display.show(event)
+
+    assert "\x1b[2J" not in capsys.readouterr().err
+
+
+def test_commands_to_type_are_quoted_for_the_shell():
+    """A topic is the agent's word: what is copied from the screen must not run something else."""
+    run = Run("run_x", "a", "1", None, "s", RunStatus.WAITING, 0, 0, wait={"kind": "message", "topic": "go; rm x"})
+
+    assert "perdure send run_x 'go; rm x' JSON" in commands_for(run, [], alive=True)

@@ -126,6 +126,38 @@ async def joiner(ctx: Context, number: int) -> list[int]:
     return list(ctx.state["came"])
 
 
+@agent
+async def waiter(ctx: Context) -> str:
+    """Waits for one message."""
+    return str(await ctx.receive("go"))
+
+
+@agent
+async def leaver(ctx: Context, left: int) -> str:
+    """Leaves a child behind and goes on in a new run, whose first step is a wait."""
+    if left == 0:
+        return str(await ctx.receive("go"))
+    ctx.spawn(napper, detach=True)
+    ctx.continue_as(left - 1)
+
+
+@tool(effect="keyed")
+async def stare() -> None:
+    """Takes a minute."""
+    await asyncio.sleep(60)
+
+
+@agent
+async def impatient(ctx: Context) -> str:
+    """Gives a step a second, then waits."""
+    try:
+        async with asyncio.timeout(1):
+            await stare()
+    except TimeoutError:
+        return str(await ctx.receive("go"))
+    return "stared"
+
+
 def runtime_on(host: SimulatedHost, store: Store, *agents, **options) -> Runtime:
     """A node on `host`."""
     return Runtime(store, agents, clock=SimulatedClock(host), dice=lambda: 0.5, **options)
@@ -277,7 +309,6 @@ def test_runs_of_a_session_go_in_the_order_they_were_started(tmp_path):
     assert run_simulated(scenario) == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
 
 
-@pytest.mark.xfail(reason="_taken forgets a signal with its commit, and its sender routes it after that: consumed twice")
 def test_a_signal_that_is_taken_before_its_sender_hears_of_it_is_taken_once():
     """A run that is being loaded finds a signal in the store, and journals it, before the one who put it goes on."""
     flow = next(flow for flow in WORKFLOWS if flow.name == "cancelled in the middle")
@@ -285,3 +316,97 @@ def test_a_signal_that_is_taken_before_its_sender_hears_of_it_is_taken_once():
     trials = [try_out(flow, (first, second), MemoryDisk()) for first in (22, 23) for second in range(24, 50)]
 
     assert {str(trial): trial.violations for trial in trials if trial.violations} == {}
+
+
+@pytest.mark.xfail(reason="kernel.redirect hands every signal to the continuation; a child's end names a step of the old")
+def test_a_childs_end_does_not_reach_the_run_that_continues_its_parent():
+    """Step 1 of the continuation is a step of its own: what came of a child of the run before is nothing to it."""
+
+    async def scenario(host):
+        async with runtime_on(host, MemoryStore(clock=SimulatedClock(host)), leaver, napper, waiter) as rt:
+            run = await rt.start(leaver, 1)
+            await run.events(0).__anext__()
+            await asyncio.sleep(5)
+            continued = await rt.run(f"{run.id}~2")
+            await continued.send("go", "gone")
+            return await run.result()
+
+    assert run_simulated(scenario) == "gone"
+
+
+@pytest.mark.xfail(reason="a queued run that is loaded for a word of control takes the mail of its session")
+def test_mail_of_a_session_goes_to_the_run_that_has_begun():
+    """Runs that wait for their turn leave the mail alone, also when somebody pauses them meanwhile."""
+
+    async def scenario(host):
+        async with runtime_on(host, MemoryStore(clock=SimulatedClock(host)), waiter) as rt:
+            runs = [await rt.start(waiter, session="s") for _ in range(3)]
+            for run in runs[1:]:
+                await run.pause()
+            await rt.send("s", "go", "first", agent="waiter")
+            assert await runs[0].result() == "first"
+            for run in runs[1:]:
+                await run.resume()
+                await rt.send("s", "go", "next", agent="waiter")
+            return [await run.result() for run in runs[1:]], [types_of(await rt.journal(run.id)) for run in runs]
+
+    results, journals = run_simulated(scenario)
+    assert results == ["next", "next"]
+    assert not any("run.quarantined" in types for types in journals)
+
+
+@pytest.mark.xfail(reason="paused counts as begun in the store: refused with SessionBusy, and the run is parked for it")
+def test_a_queued_run_of_a_busy_session_can_be_paused():
+    """It is paused, not parked, and goes on when it is resumed and its turn has come."""
+
+    async def scenario(host):
+        async with runtime_on(host, MemoryStore(clock=SimulatedClock(host)), waiter) as rt:
+            first, second = [await rt.start(waiter, session="s") for _ in range(2)]
+            await second.pause()
+            await asyncio.sleep(1)
+            assert (await second.status()).status == "paused"
+            await second.resume()
+            await first.send("go", "first")
+            await second.send("go", "second")
+            return await first.result(), await second.result(), types_of(await rt.journal(second.id))
+
+    first, second, types = run_simulated(scenario)
+    assert (first, second) == ("first", "second")
+    assert "run.quarantined" not in types
+
+
+@pytest.mark.xfail(reason="a task that is cancelled before its first turn never runs: its attempt stays under way for ever")
+def test_a_step_that_is_given_up_as_it_is_launched_is_settled():
+    """One commit brings both the next attempt and the timeout that makes the agent give it up; the run goes on."""
+
+    async def scenario(host):
+        store = MemoryStore(clock=SimulatedClock(host))
+        first = runtime_on(host, store, impatient)
+        await first.kernel.start()
+        run = await first.start(impatient)
+        await asyncio.sleep(0.5)
+        first.kernel.kill()
+        store.bury(first.kernel.node)
+        await asyncio.sleep(5)
+        async with runtime_on(host, store, impatient) as rt:
+            await asyncio.sleep(5)
+            return (await rt.find(run.id)).status
+
+    assert run_simulated(scenario) == "waiting"
+
+
+@pytest.mark.xfail(reason="branches.fork takes the clock's time, even if that is before the last event it shares")
+def test_the_time_of_a_fork_does_not_go_back():
+    """A clock that was set back does not make a fork older than what it shares."""
+
+    async def scenario(host):
+        clock = SimulatedClock(host)
+        async with Runtime(MemoryStore(clock=clock), [napper], clock=clock) as rt:
+            run = await rt.start(napper)
+            await run.result()
+            clock.ahead_us = -60_000_000
+            fork = await rt.fork(run.id, at=1)
+            times = [event.time_us for event in await rt.journal(fork.id)]
+            return times == sorted(times)
+
+    assert run_simulated(scenario)

@@ -268,6 +268,36 @@ def test_an_agent_that_catches_its_cancellation_decides_itself(world):
     play(world, scenario)
 
 
+def test_a_resolution_given_while_paused_counts_at_the_resume(world):
+    """It waits in the mailbox with the word to resume behind it; neither is lost, also when both are found at once."""
+    box = Box()
+    act = gated(box, "once")
+
+    @agent
+    async def working(ctx: Context) -> str:
+        return await act("a")
+
+    async def scenario():
+        await world.start(working)
+        run = await world.rt.start(working)
+        await settle()
+        await world.restart(working)
+        await world.becomes(run, "waiting")
+        await world.rt.pause(run.id)
+        await world.becomes(run, "paused")
+        await world.rt.resolve(run.id, 1, "run-again")
+        await settle()
+        assert (await world.status(run)).status == "paused"
+        assert box.calls == ["a"]
+        await world.rt.resume(run.id)
+        await settle()
+        assert box.calls == ["a", "a"]
+        box.open("a")
+        assert await (await world.rt.run(run.id)).result() == "a"
+
+    play(world, scenario)
+
+
 # Code that changes, or that kills its worker.
 
 

@@ -23,7 +23,7 @@ from perdure.journal.ending import ContinueAs
 from perdure.values.clock import moment
 from perdure.values.events import known_type
 from perdure.values.ids import child_run_id
-from perdure.values.json import encode
+from perdure.values.json import encode, encode_given
 
 if TYPE_CHECKING:
     from perdure.agents.agent import Agent
@@ -66,7 +66,7 @@ class Context:
             return stored
         if self._typed_state is None:
             self._typed_state = bind_state(stored, self._agent.state)
-            self._brain.state = FieldsOf(self._typed_state, stored)
+            self._brain.bind_state(FieldsOf(self._typed_state, stored))
         return self._typed_state
 
     @property
@@ -120,7 +120,7 @@ class Context:
         arguments as approved. Raises AskTimeout after `timeout` seconds.
         """
         if isinstance(action, str):
-            text = encode(dict(kwargs) if not args else {"args": list(args), **kwargs})
+            text = encode_given(dict(kwargs) if not args else {"args": list(args), **kwargs})
         else:
             _, text = action.signature.bind(args, kwargs)
         return await request_approval(self._brain, action, text, at=caller(), to=to, timeout=timeout, reason=reason)
@@ -128,7 +128,7 @@ class Context:
     async def send(self, to: str, topic: str, value: Any = None, *, agent: str | None = None) -> None:
         """Send a message to a run (its id), or with `agent` to that agent's session `to`. Commits with the run."""
         target = {"run": to} if agent is None else {"agent": agent, "session": to}
-        self._brain.issue(Send(topic, caller(), target, encode(value)))
+        self._brain.issue(Send(topic, caller(), target, encode_given(value)))
 
     @overload
     async def receive(self, topic: str, type: type[T], *, timeout: float | None = ...) -> T: ...
@@ -151,7 +151,7 @@ class Context:
         """Append an event (`progress`, `artifact` or `custom.*`) to the journal; followers see it at once."""
         if type not in {"progress", "artifact"} and not (type.startswith("custom.") and known_type(type)):
             raise InvalidSetting(f"an agent emits 'progress', 'artifact' or 'custom.*', not {type!r}")
-        self._brain.issue(Emit(type, caller(), encode({} if data is None else data)))
+        self._brain.issue(Emit(type, caller(), encode_given({} if data is None else data)))
 
     def spawn(self, agent: Agent[*Ts, R], *args: *Ts, session: str | None = None, detach: bool = False) -> Child[R]:
         """Start a child run. Awaiting the handle gives its result; `detach` lets it outlive this run."""

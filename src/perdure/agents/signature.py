@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from perdure.errors import InvalidInput, InvalidSetting
-from perdure.values.json import encode
+from perdure.values.json import encode, encode_given
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -68,7 +68,7 @@ class Signature:
         Raises InvalidInput for arguments that do not fit.
         """
         by_name = self._by_name(args, kwargs)
-        text = encode(by_name)
+        text = encode_given(by_name)
         scalars = self._scalar_types  # a list of *args is none of them
         for name, value in by_name.items():
             kind = type(value)
@@ -121,9 +121,9 @@ class Signature:
             return encode(value)
         adapter = self.result_adapter
         if adapter is None:
-            return encode(value)
+            return encode_given(value)
         try:
-            return encode(adapter.dump_python(adapter.validate_python(value), mode="json"))
+            return encode_given(adapter.dump_python(adapter.validate_python(value), mode="json"))
         except (ValidationError, ValueError) as error:
             reason = _explain(error) if isinstance(error, ValidationError) else str(error)
             raise InvalidInput(f"{self.name} returned something else than it promises: {reason}") from None
@@ -158,7 +158,7 @@ class Signature:
         return bound.arguments
 
     def _canonical(self, by_name: dict[str, Any]) -> str:
-        arguments = self.validate_json(encode(by_name))
+        arguments = self.validate_json(encode_given(by_name))
         return encode(arguments)
 
     @cached_property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -83,7 +85,7 @@ def export(run: str, out: Path | None, store: str, *, as_json: bool) -> int:
 @click.argument("file", type=click.File(encoding="utf-8"), metavar="FILE|-")
 @store_option
 @json_option
-def import_(file: Iterable[str], store: str, *, as_json: bool) -> int:
+def import_(file: TextIO, store: str, *, as_json: bool) -> int:
     """Read an exported run into this store, under its own id where that is free; print the id.
 
     Every line is checked first. A run that has not ended comes in paused: it is a copy to look at, to replay and to
@@ -149,13 +151,14 @@ async def _fork(id: str, at: int, input: Given | None, result: Given | None, sto
 
 async def _by_name(runtime: Runtime, run: Run, value: Any) -> Any:
     # Without the agent's code only the recorded input tells what its parameters are called.
-    first = (await runtime.journal(run.id, limit=1))[0]
-    names = list(first.data["input"])
+    begun = [event.data for event in await runtime.journal(run.id) if event.type in ("run.queued", "run.forked")]
+    last = next(data["input"] for data in reversed(begun) if "input" in data)  # a fork may have had another one
+    names = list(last)
     if len(names) == 1 and not (isinstance(value, dict) and set(value) == set(names)):
         return {names[0]: value}
     if not isinstance(value, dict) or not set(value) <= set(names):
         raise click.UsageError(f"--input takes a JSON object with {', '.join(names) or 'nothing'}")
-    return {**first.data["input"], **value}
+    return {**last, **value}
 
 
 async def _diff(left: str, right: str, store: str, *, as_json: bool) -> int:
@@ -212,17 +215,19 @@ async def _export(id: str, out: Path | None, store: str, *, as_json: bool) -> in
 
 def _write(out: Path, lines: Iterable[str]) -> None:
     try:
-        out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        # As the store itself: what users said and tools returned is nobody else's on this machine.
+        with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
         raise PerdureError(f"{out} was not written: {error.strerror}; name another file with --out") from error
 
 
-async def _import(file: Iterable[str], store: str, *, as_json: bool) -> int:
-    from perdure.kernel.portable import import_run, read_export
+async def _import(file: TextIO, store: str, *, as_json: bool) -> int:
+    from perdure.kernel.portable import LINE_LENGTH_MAX, import_run, read_export
     from perdure.runtime import Runtime
 
     try:
-        run, journal = read_export(file)
+        run, journal = read_export(iter(partial(file.readline, LINE_LENGTH_MAX + 1), ""))
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{getattr(file, 'name', 'the file')} is not UTF-8 text: {error}") from error
     async with Runtime(store, work=False) as runtime:

@@ -135,7 +135,7 @@ def _store(store: str) -> Iterator[Finding]:
 
 
 def _judge_store(store: str, path: Path, facts: StoreFacts) -> Iterator[Finding]:
-    if not facts.ours and facts.schema:
+    if not facts.ours:
         yield Finding("store", "fail", f"{path} is a database of something else", "name another one: --store URL")
         return
     found = f"{path}: schema {facts.schema}, {_bytes(facts.size)}, {facts.runs} runs"
@@ -155,7 +155,8 @@ def _judge_store(store: str, path: Path, facts: StoreFacts) -> Iterator[Finding]
         yield Finding("clock", "fail", f"the store's last change lies {span(ahead / 1e6)} in the future", remedy)
     else:
         yield Finding("clock", "ok", f"{datetime.now(UTC).isoformat(timespec='seconds')}, not behind the store")
-    yield execute(_workers(store))
+    if facts.schema == facts.schema_newest:  # opening another one would migrate it
+        yield execute(_workers(store))
 
 
 _UPGRADE = "pip install --upgrade perdure"

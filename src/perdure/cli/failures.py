@@ -10,7 +10,8 @@ import sys
 import click
 
 from perdure.cli import exits
-from perdure.errors import InvalidInput, InvalidSetting, PerdureError, RunCancelled
+from perdure.cli.output import visible
+from perdure.errors import InvalidInput, InvalidSetting, NotJsonError, PerdureError, RunCancelled
 
 
 def report_failure(error: Exception, *, as_json: bool) -> int:
@@ -25,7 +26,7 @@ def report_failure(error: Exception, *, as_json: bool) -> int:
         failure = {"error": {"type": type_name(error), "message": message(error)}}
         click.echo(json.dumps(failure, ensure_ascii=False))
     else:
-        click.echo(f"Error: {message(error)}", err=True)
+        click.echo(f"Error: {visible(message(error))}", err=True)
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(f"See: {error.ctx.command_path} --help", err=True)
     return exit_code(error)
@@ -33,7 +34,7 @@ def report_failure(error: Exception, *, as_json: bool) -> int:
 
 def exit_code(error: Exception) -> int:
     """2 for what was typed wrong, 4 for a cancelled run, 1 for everything else."""
-    if isinstance(error, (click.UsageError, InvalidInput, InvalidSetting)):
+    if isinstance(error, (click.UsageError, InvalidInput, InvalidSetting, NotJsonError)):
         return exits.USAGE
     return exits.CANCELLED if isinstance(error, RunCancelled) else exits.FAILED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -91,7 +92,7 @@ _WORDS: dict[str, Callable[[Event, dict[str, Any]], str]] = {
     "approval.granted": lambda _, data: f"approved{_by(data)}",
     "approval.rejected": lambda _, data: f"rejected{_by(data)}",
     "approval.expired": lambda _, __: "nobody decided in time",
-    "message.awaited": lambda event, data: f"waits for a message: perdure send {event.run} {data['name']} JSON",
+    "message.awaited": lambda event, data: f"waits for a message: perdure send {event.run} {shlex.quote(data['name'])} JSON",
     "message.received": lambda _, data: f"message on {data['topic']} {shorten(data.get('value'))}",
     "message.sent": lambda _, data: f"sent {data['name']} {shorten(data.get('value'))}",
     "progress": lambda _, data: f"progress {shorten(data)}",

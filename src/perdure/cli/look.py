@@ -28,7 +28,7 @@ STATUSES = ("queued", "running", "waiting", "paused", "succeeded", "failed", "ca
 @click.option("--session", metavar="KEY")
 @click.option("--parent", metavar="RUN", help="Children of this run.")
 @click.option("--since", type=MOMENT, metavar="1h", help="Recorded since: 30m, 1h, 2d, or an ISO date.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True)
 @store_option
 @json_option
 def runs(
@@ -158,7 +158,7 @@ def _print_head(run: Run, why: Why, asks: list[Ask], journal: list[Event], now: 
     about += [f"child of {run.parent}"] if run.parent is not None else []
     about += [f"fork of {run.forked_from[0]}"] if run.forked_from is not None else []
     about += [f"attempt {run.attempt}"] if run.attempt > 1 else []
-    click.echo(f"{paint(run.id, bold=True)}  {status(run.status)}  ({', '.join(about)})")
+    click.echo(f"{paint(run.id, bold=True)}  {status(run.status)}  ({visible(', '.join(about))})")
     if why.reason is not None:
         click.echo(paint(f"  {why.reason}", "yellow"))
     for ask in asks:

@@ -52,7 +52,7 @@ class JsonArgument(click.ParamType[Any]):
             return Given(json.loads(_text_of(value)))
         except OSError as error:
             self.fail(f"{error.filename}: {error.strerror}", param, ctx)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             shown = value if len(value) <= 60 else f"{value[:60]}..."
             self.fail(f"{shown!r} is not JSON ({error}); text needs double quotes inside: '\"text\"'", param, ctx)
 

@@ -156,7 +156,8 @@ async def _find(runtime: Runtime, id: str) -> tuple[Ask | None, Run | None]:
     # Before it is settled: afterwards the end of an id finds nothing any more. Refusing is the Runtime's business.
     ask = await runtime.store.ask(id)
     if ask is None:
-        matching = [ask for ask in await runtime.inbox() if ask.id.endswith(id)]
+        # As long as the Runtime wants it: an empty id would end everything.
+        matching = [ask for ask in await runtime.inbox() if ask.id.endswith(id)] if len(id) >= 3 else []
         ask = matching[0] if len(matching) == 1 else None
     return ask, (await runtime.find(ask.run) if ask is not None else None)
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from perdure.cli.lines import STATE, line
-from perdure.cli.output import note, paint
+from perdure.cli.output import note, paint, visible
 from perdure.values.events import Event
 
 if TYPE_CHECKING:
@@ -83,12 +83,14 @@ class LiveDisplay:
         done, total, text = read_progress(data)
         if self._bar is None:
             from rich.console import Console
-            from rich.progress import Progress
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.add_task(text)
+            # Agents' words are no markup.
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._bar.add_task("")
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], description=text, completed=done or 0, total=total)
+        self._bar.update(self._bar.task_ids[0], description=visible(text), completed=done or 0, total=total)
 
 
 def read_progress(data: Any) -> tuple[float | None, float | None, str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument("input", type=JSON, required=False, metavar="[JSON|@FILE|-]")
 @click.option("--session", metavar="KEY", help="The session whose state it uses; one run at a time.")
 @click.option("--key", metavar="KEY", help="Idempotency key: starting twice with it gives the same run.")
-@click.option("--priority", type=int, default=0, help="Higher goes first.")
+@click.option("--priority", type=click.IntRange(-1_000_000, 1_000_000), default=0, help="Higher goes first.")
 @click.option("--detach", is_flag=True, help="Record the run, print its id, let a worker run it.")
 @click.option("--no-wait", is_flag=True, help="Stop with exit code 3 when it waits for something from outside.")
 @store_option

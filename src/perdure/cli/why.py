@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,7 +94,7 @@ def commands_for(run: Run, asks: Iterable[Ask], *, alive: bool) -> list[str]:
         step = (run.wait or {})["step"]
         commands += [f"perdure resolve {run.id} {step} {way}" for way in ("--happened JSON", "--run-again", "--fail")]
     if kind == "message":
-        commands.append(f"perdure send {run.id} {(run.wait or {})['topic']} JSON")
+        commands.append(f"perdure send {run.id} {shlex.quote((run.wait or {})['topic'])} JSON")
     if not alive and run.status in (*_NEEDS_WORKER, RunStatus.WAITING):
         commands.append("perdure work FILE.py")
     match run.status:
@@ -126,7 +127,7 @@ def example(schema: dict[str, Any] | None) -> str:
         return "JSON"
     required = (schema or {}).get("required", list(properties))
     fields = ", ".join(f'"{name}": {_placeholder(properties[name])}' for name in required)
-    return f"'{{{fields}}}'"
+    return shlex.quote(f"{{{fields}}}")
 
 
 def _placeholder(part: dict[str, Any]) -> str:

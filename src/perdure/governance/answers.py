@@ -12,8 +12,16 @@ def check_answer(id: str, schema: dict[str, Any] | None, value: Any) -> None:
     if not schema:
         return
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - 60 ms that only an answer needs
+    from jsonschema.exceptions import SchemaError, UnknownType  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
-    errors = sorted(Draft202012Validator(schema).iter_errors(value), key=lambda error: list(error.path))
+    # With a registry of its own, since the default one would fetch whatever URL an imported schema refers to.
+    validator = Draft202012Validator(schema, registry=Registry())
+    try:
+        errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+    except (SchemaError, UnknownType, Unresolvable, RecursionError) as error:
+        raise InvalidInput(f"question {id} cannot check any answer: {type(error).__name__} in its schema") from error
     if errors:
         wrong = "; ".join(f"{'.'.join(map(str, error.path)) or 'value'}: {error.message}" for error in errors[:3])
         raise InvalidInput(f"the answer does not fit question {id}: {wrong}. It wants: {_wanted(schema)}")

@@ -34,8 +34,9 @@ from perdure.journal.commands import Command, Patch, Receive, Timer, Withdraw
 from perdure.journal.ending import Outcome, child_error, outcome_of, step_error
 from perdure.journal.loop import RunLoop, RunTimer
 from perdure.journal.recording import NOTHING, Recording, opens
+from perdure.journal.state import State
 from perdure.values.events import Event
-from perdure.values.json import decode, encode
+from perdure.values.json import decode
 
 #: The last moment a timer or a deadline can have: the end of the year 9999, where datetimes end.
 LATEST_US = 253_402_300_799_000_000
@@ -59,8 +60,6 @@ class Brain:
         self.input: Any = None
         self.outcome: Outcome | None = None
         self.divergence: NonDeterminismError | None = None
-        #: the session's state as the agent sees it: key -> value
-        self.state: Mapping[str, Any] = {}
         #: commands the journal does not settle yet, by step
         self.pending: dict[int, Command] = {}
         #: set while somebody has asked to cancel and the code has not ended
@@ -72,9 +71,7 @@ class Brain:
         self._patches: dict[str, bool] = {}
         self._messages: dict[str, deque[Any]] = {}
         self._receivers: dict[str, deque[Receive]] = {}
-        self._journaled_state: dict[str, str] = {}
-        self._final_state: dict[str, str] | None = None
-        self._state_touched = False
+        self._state = State()
         self._random: random.Random | None = None
         self._seed = run
         self._forks: list[Event] = []
@@ -111,22 +108,15 @@ class Brain:
     def take_state_changes(self) -> dict[str, str | None]:
         """What the code changed in its state since the last call: key -> JSON text, or None for removed.
 
-        Compares by value, because agents mutate what they once took out of the state. State that JSON cannot hold
-        ends the run with that error.
+        State that JSON cannot hold ends the run with that error.
         """
-        if not self._state_touched or self.divergence is not None:
+        if self.divergence is not None:
             return {}
         try:
-            current = self._encoded_state()
+            return self._state.changes()
         except NotJsonError as error:
             self._end(Outcome(error=error))
             return {}
-        changes: dict[str, str | None] = {
-            key: text for key, text in current.items() if self._journaled_state.get(key) != text
-        }
-        changes.update({key: None for key in self._journaled_state if key not in current})
-        self._journaled_state = current
-        return changes
 
     @property
     def waits(self) -> Iterable[Command]:
@@ -169,10 +159,14 @@ class Brain:
         return self._random
 
     def touch_state(self) -> Mapping[str, Any]:
-        """The state, about to be read or written."""
+        """The session's state by key, about to be read or written."""
         self._check_inside()
-        self._state_touched = True
-        return self.state
+        self._state.touched = True
+        return self._state.values
+
+    def bind_state(self, values: Mapping[str, Any]) -> None:
+        """From now on, `values` is where the state is read from."""
+        self._state.values = values
 
     def issue(self, command: Command) -> Command:
         """Number a command, match it with the journal, and hand it to the kernel if it is new."""
@@ -247,7 +241,7 @@ class Brain:
     def _take_all(self, events: list[Event]) -> None:
         for event in events:
             if event.type == "state.changed":
-                self._note_state(event)
+                self._state.note(event.data.get("set", {}), event.data.get("unset", ()))
             elif event.type in INPUTS and not self._loop.stopped:
                 self._take(event)
 
@@ -274,8 +268,7 @@ class Brain:
             self.input = data["input"]
 
     def _on_started(self, event: Event) -> None:
-        self.state = decode(event.raw).get("state", {})
-        self._journaled_state = {key: encode(value) for key, value in self.state.items()}
+        self._state.begin(decode(event.raw).get("state", {}))
         context = contextvars.Context()
         self._main = context.run(self._loop.create_task, self._program(self), context=context)
 
@@ -327,14 +320,6 @@ class Brain:
                 return
         self._messages.setdefault(topic, deque()).append(value)
 
-    def _note_state(self, event: Event) -> None:
-        # Live, take_state_changes knows this already; in a replay this is how it learns what is journaled.
-        for key, value in event.data.get("set", {}).items():
-            self._journaled_state[key] = encode(value)
-        for key in event.data.get("unset", ()):
-            self._journaled_state.pop(key, None)
-        self._state_touched = True
-
     def _on_cancelling(self, event: Event) -> None:
         self.cancelling = True
         if self._main is not None:
@@ -369,22 +354,11 @@ class Brain:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        if self._state_touched:
-            try:
-                # Clean-up code of tasks that are left over has no say in the state any more.
-                self._final_state = self._encoded_state()
-            except NotJsonError as error:
-                self.outcome, self._final_state = Outcome(error=error), self._journaled_state
+        try:
+            self._state.freeze()
+        except NotJsonError as error:
+            self.outcome = Outcome(error=error)
         self.evict()
-
-    def _encoded_state(self) -> dict[str, str]:
-        if self._final_state is not None:
-            return self._final_state
-        state: Mapping[Any, Any] = self.state  # agents write into it what they like
-        for key in state:
-            if not isinstance(key, str):
-                raise NotJsonError(f"ctx.state[{key!r}]: keys of the state are strings")
-        return {key: encode(value) for key, value in state.items()}
 
     def _check_inside(self) -> None:
         if asyncio_events._get_running_loop() is not self._loop:

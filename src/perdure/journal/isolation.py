@@ -67,16 +67,19 @@ def install() -> None:
         _installed = True
 
 
-def enter() -> int:
+def enter() -> int | None:
     """Agent code begins to run on this thread; returns what `leave` needs."""
     thread = threading.get_ident()
+    if thread in _threads:  # within another run: the garbage collector may come upon a dropped one at any time
+        return None
     _threads.add(thread)
     return thread
 
 
-def leave(thread: int) -> None:
+def leave(entered: int | None) -> None:
     """Agent code stopped running."""
-    _threads.discard(thread)
+    if entered is not None:
+        _threads.discard(entered)
 
 
 def _audit(event: str, args: tuple[object, ...]) -> None:

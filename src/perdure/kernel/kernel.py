@@ -468,7 +468,7 @@ class Kernel:
 
     async def _route_to_run(self, signal: Signal) -> None:
         run = await self.store.run(signal.run or "")
-        if run is not None and self.fence(run.shard) is not None:
+        if run is not None and self.fence(run.shard) is not None and not self.live.is_live(run.id):
             self.live.take(signal)
 
     async def _next_of_session(self, agent: str, session: str) -> None:

@@ -138,8 +138,7 @@ class LiveRuns:
     async def _wake(self, id: str, signal: Signal) -> None:
         run = await self._kernel.store.run(id)
         if run is None or self.is_live(id):
-            if run is not None:
-                self.take(signal)
+            pass  # what came to life meanwhile reads its mail itself; giving it this copy could do it twice
         elif run.status.terminal:
             await self._kernel.redirect(run, signal)
         elif signal.kind in CONTROL:
@@ -239,16 +238,24 @@ class LiveRuns:
         self._ours.discard(id)
         self._idle.pop(id, None)
         signals = {signal.id: signal for signal in [*mail, *self._held.pop(id, ())]}
+        # Giving one may bring a place, and with it this very function: it must not leave before it has all its mail.
+        self._loading.add(id)
         for _, signal in sorted(signals.items()):
             self._give(activation, signal)
+            if self._live.get(id) is not activation:
+                break  # to be loaded in another way, with the rest of its mail
+        self._loading.discard(id)
+        if self._kernel.dispatcher.is_moving(id):
+            self.take_held(activation)
         if not activation.dormant:
             activation.fire_due(self._kernel.clock.now_us())
         self.settled(activation)
 
     def take_held(self, activation: Activation) -> None:
         """The run goes on: what could not be taken until now can be."""
-        for signal in self._held.pop(activation.run.id, ()):
-            self._give(activation, signal)
+        if self._live.get(activation.run.id) is activation:
+            for signal in self._held.pop(activation.run.id, ()):
+                self._give(activation, signal)
 
     def _give_up(self, id: str) -> None:
         self._ours.discard(id)

@@ -32,6 +32,9 @@ FORMAT = 1
 #: Characters of one line, and lines of one file, beyond which an import is refused.
 LINE_LENGTH_MAX = 64 * 1024 * 1024
 LINES_MAX = 5_000_000
+#: Steps and attempts of one run, and the last moment (2255), beyond which nothing that counts on them is exact.
+_NUMBER_MAX = 1_000_000_000
+_TIME_MAX_US = 2**53
 
 _ENDS = {
     "run.succeeded": RunStatus.SUCCEEDED,
@@ -48,11 +51,11 @@ class _Strict(BaseModel):
 class _RunLine(_Strict):
     id: str = Field(pattern=r"^[A-Za-z0-9_.~-]+$", max_length=512)
     agent: str = Field(pattern=r"^[\w.-]+$", max_length=512)
-    version: str
+    version: str = Field(max_length=512)
     session: str | None = None
     parent: str | None = None
     status: str
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=_NUMBER_MAX)
 
 
 L = TypeVar("L", bound=_Strict)
@@ -68,8 +71,8 @@ class _EventLine(_Strict):
     seq: int = Field(ge=1)
     type: str
     time: str
-    step: int | None = Field(default=None, ge=1)
-    attempt: int | None = Field(default=None, ge=1)
+    step: int | None = Field(default=None, ge=1, le=_NUMBER_MAX)
+    attempt: int | None = Field(default=None, ge=1, le=_NUMBER_MAX)
     data: dict[str, Any]
 
 
@@ -121,7 +124,8 @@ async def import_run(kernel: Kernel, run: Run, events: Sequence[Event]) -> Run:
     # A live session must not wait for a copy, nor a parent hear of its end.
     session = run.session if status.terminal else None
     new = replace(
-        run, id=name, status=status, session=session, parent=None, shard=kernel.shard_of(run.agent, session, name),
+        run, id=name, status=status, created=min(run.created, now), updated=min(run.updated, now), session=session,
+        parent=None, shard=kernel.shard_of(run.agent, session, name),
         reason=_REASONS.get(status, "").format(run=name) or None,
         wait={"kind": "pause" if status is RunStatus.PAUSED else "quarantine"} if status in _REASONS else None,
     )  # fmt: skip
@@ -158,11 +162,52 @@ def _event(run: _RunLine, number: int, line: _EventLine, before: list[Event]) ->
         wrong = f"{line.type} after the run's end"
     if wrong is not None:
         raise InvalidInput(f"line {number}: {wrong}")
+    _check_fields(number, line)
+    return Event(run.id, line.seq, line.type, _time_us(number, line.time), line.step, line.attempt, encode(line.data))
+
+
+def _time_us(number: int, text: str) -> int:
     try:
-        time_us = from_iso(line.time)
-    except ValueError:
-        raise InvalidInput(f"line {number}: {line.time!r} is not a time") from None
-    return Event(run.id, line.seq, line.type, time_us, line.step, line.attempt, encode(line.data))
+        time_us = from_iso(text)
+    except (ValueError, OverflowError):
+        time_us = -1
+    if not 0 <= time_us <= _TIME_MAX_US:
+        raise InvalidInput(f"line {number}: {text!r} is not a time between 1970 and 2255")
+    return time_us
+
+
+#: Fields that readers take for granted, and what readers take every field of that name to be.
+_PROMISED = {
+    "run.forked": ("from", "seed"), "run.patched": ("name",), "run.warning": ("message",),
+    "run.succeeded": ("result",), "run.failed": ("error",), "run.continued": ("run",), "step.resolved": ("outcome",),
+    "child.ended": ("run", "status"), "timer.started": ("due",), "ask.opened": ("question",),
+    "message.awaited": ("name",), "message.received": ("topic",), "message.sent": ("name",),
+}  # fmt: skip
+_TEXTS = frozenset({
+    "kind", "name", "id", "run", "status", "from", "seed", "due", "retry_at", "at", "outcome", "question", "topic",
+    "hash",
+})  # fmt: skip
+_OBJECTS = frozenset({"error", "state", "set", "schema", "input"})
+#: Their data is whatever an agent reports.
+_FREE = ("progress", "artifact", "custom.", "stream.", "step.heartbeat")
+
+
+def _check_fields(number: int, line: _EventLine) -> None:
+    if line.type.startswith(_FREE):
+        return
+    missing = [name for name in _PROMISED.get(line.type, ()) if name not in line.data]
+    wrong = [
+        name
+        for name, value in line.data.items()
+        if value is not None and name in _TEXTS | _OBJECTS and (line.type, name) != ("run.forked", "at")
+        and not isinstance(value, str if name in _TEXTS else dict)
+    ]  # fmt: skip
+    error = line.data.get("error")
+    if line.type == "run.failed" and isinstance(error, dict) and not {"type", "message"} <= error.keys():
+        missing.append("error.type and error.message")
+    if missing or wrong:
+        said = "is missing" if missing else "is of another type than events of this type have"
+        raise InvalidInput(f"line {number}: {line.type}: {', '.join(missing or wrong)} {said}")
 
 
 def _check_readable(events: list[Event]) -> None:

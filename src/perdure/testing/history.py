@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from perdure.testing.invariants import Evidence
+from perdure.testing.invariants import Evidence, received_twice
 from perdure.values.json import decode, encode
 
 
@@ -51,8 +51,8 @@ def check_history(evidence: Evidence, lines: Sequence[dict[str, Any]]) -> Iterat
                     yield f"{run}: event {seq} ({type}) was shown to a client, and is gone or changed"
             case {"what": "answer!", "ask": ask} if ask not in decided:
                 yield f"{ask}: was decided, and the store does not know it"
-            case {"what": "send", "letter": letter} if len(letters[letter]) > 1:
-                yield f"letter {letter} of the client was received by {letters[letter]}"
+            case {"what": "send", "letter": letter} if (repeated := received_twice(evidence, letters[letter])):
+                yield f"{repeated} letter {letter} of the client"
             case {"what": "send!", "letter": letter, "run": run} if not letters[letter]:
                 if run is None or not evidence.runs[run].status.terminal:
                     yield f"letter {letter} of the client, to {run or 'a session'}, is lost"
@@ -69,5 +69,5 @@ def _letters(evidence: Evidence) -> defaultdict[int, list[str]]:
         if signal.kind == "message":
             data = decode(signal.data)
             if data["topic"] == "unasked" and not data.get("sender"):
-                found[data["value"]].append("nobody yet")
+                found[data["value"]].append("")
     return found

@@ -139,7 +139,8 @@ async def _hear(ctx: Context, after: str, topic: str, timeout: float) -> Any:
 
 
 async def _tell(ctx: Context, after: str, session: str, tag: str) -> str:
-    await ctx.send(session, "tell", tag, agent="wanderer")
+    # Forks send the same again: by its value a letter can be told from those of another run.
+    await ctx.send(session, "tell", [ctx.run.id, tag], agent="wanderer")
     return "told"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
 import os
 import socket
@@ -204,6 +205,27 @@ def test_the_guard_is_off_between_and_after_events():
     assert _HERE.read_text()
 
 
+def test_a_run_that_is_dropped_within_another_leaves_that_ones_guard_on():
+    """The garbage collector ends it wherever it comes upon it."""
+
+    @agent
+    async def dropped(ctx: Context) -> None:
+        """Wait."""
+        await work("a")
+
+    kept = [Drive(dropped).start()]
+
+    def collect_and_read() -> str:
+        loop = asyncio.get_running_loop()
+        kept.clear()
+        gc.collect()
+        assert asyncio.get_running_loop() is loop
+        return _HERE.read_text()
+
+    with pytest.raises(BrainIOError):
+        _ = _do(collect_and_read).value
+
+
 def test_other_threads_are_free_while_a_run_runs_and_each_run_is_guarded_on_its_own():
     """Two threads with agent code inside, one without; leaving in any order leaves no guard behind."""
     entered, leave = threading.Barrier(3), [threading.Event(), threading.Event()]
@@ -215,7 +237,7 @@ def test_other_threads_are_free_while_a_run_runs_and_each_run_is_guarded_on_its_
         entered.wait(10)
         leave[number].wait(10)
         try:
-            return _HERE.read_text()  # noqa: ASYNC240 - that is the point
+            return _HERE.read_text()
         except BrainIOError:
             return "guarded"
 

@@ -10,7 +10,7 @@ from perdure.errors import InvalidSetting
 from perdure.store.queries import load_queries
 from perdure.store.sqlite.failures import named_failures
 from perdure.store.sqlite.files import publish
-from perdure.store.sqlite.schema import connect
+from perdure.store.sqlite.schema import connect, pragma, refuse_foreign
 
 _PATIENCE_MS = 30_000
 
@@ -21,6 +21,9 @@ def find_problems(path: str, vfs: str | None) -> list[str]:
     with named_failures(path):
         db = connect(path, patience_ms=_PATIENCE_MS, vfs=vfs)
         try:
+            refuse_foreign(db, path)
+            if not pragma(db, "user_version"):
+                return []  # an interrupted set-up: as good as none, and nothing in it to be wrong
             for name, sql in load_queries("sqlite", "check").items():
                 try:
                     problems += [str(found) for (found,) in db.execute(sql) if found != "ok"]

@@ -50,6 +50,8 @@ def read_facts(path: str) -> StoreFacts:
         try:
             db.set_busy_timeout(5_000)
             ours, schema = pragma(db, "application_id") == APPLICATION_ID, pragma(db, "user_version")
+            # An interrupted set-up leaves an empty file: that is no database of something else.
+            ours = ours or not (schema or db.execute("select count(*) from sqlite_schema").get)
             found = [str(text) for (text,) in db.execute("pragma quick_check(5)")]
             runs, updated = (0, None)
             if ours and schema:

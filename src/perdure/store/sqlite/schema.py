@@ -26,7 +26,7 @@ def open_database(path: str, *, slots: int, patience_ms: int, vfs: str | None = 
     make_file(Path(path))
     db = connect(path, patience_ms=patience_ms, vfs=vfs)
     try:
-        _refuse_foreign(db, path)
+        refuse_foreign(db, path)
         # Of 4 KiB pages with results of 1 KiB an eighth stays empty, of these half as much, for 8 µs more a commit.
         pragma(db, "page_size = 8192")
         # Before the first migration: an interrupted set-up leaves an empty file, which is as good as none.
@@ -88,7 +88,8 @@ def pragma(db: apsw.Connection, text: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _refuse_foreign(db: apsw.Connection, path: str) -> None:
+def refuse_foreign(db: apsw.Connection, path: str) -> None:
+    """Raise StoreCorrupt for a database of something else; an empty one may become ours."""
     found = pragma(db, "application_id")
     if found == APPLICATION_ID:
         return
