@@ -216,7 +216,7 @@ async def _export(id: str, out: Path | None, store: str, *, as_json: bool) -> in
 def _write(out: Path, lines: Iterable[str]) -> None:
     try:
         # As the store itself: what users said and tools returned is nobody else's on this machine.
-        with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
         raise PerdureError(f"{out} was not written: {error.strerror}; name another file with --out") from error

@@ -61,6 +61,10 @@ def _wants(_: Event, data: dict[str, Any]) -> str:
     return f"wants {data.get('to') or 'anybody'} to approve {data['name']} {shorten(data.get('args'))}\n  {decide}"
 
 
+def _sending(run: str, topic: str) -> str:
+    return f"perdure send {run} {shlex.quote(topic)} JSON"
+
+
 _WORDS: dict[str, Callable[[Event, dict[str, Any]], str]] = {
     "run.queued": lambda _, data: f"recorded {data['agent']} {shorten(data['input'])}",
     "run.started": lambda _, __: "started",
@@ -92,7 +96,7 @@ _WORDS: dict[str, Callable[[Event, dict[str, Any]], str]] = {
     "approval.granted": lambda _, data: f"approved{_by(data)}",
     "approval.rejected": lambda _, data: f"rejected{_by(data)}",
     "approval.expired": lambda _, __: "nobody decided in time",
-    "message.awaited": lambda event, data: f"waits for a message: perdure send {event.run} {shlex.quote(data['name'])} JSON",
+    "message.awaited": lambda event, data: f"waits for a message: {_sending(event.run, data['name'])}",
     "message.received": lambda _, data: f"message on {data['topic']} {shorten(data.get('value'))}",
     "message.sent": lambda _, data: f"sent {data['name']} {shorten(data.get('value'))}",
     "progress": lambda _, data: f"progress {shorten(data)}",

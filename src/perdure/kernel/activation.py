@@ -164,6 +164,7 @@ class Activation:
 
     def written(self, draft: Draft, events: list[Event], signal_ids: list[int]) -> None:
         self._taken.difference_update(draft.consume)
+        self.kernel.taken.add(draft.consume)
         if events:
             self.kernel.published(self.run.id, events)
         for new in draft.create:
@@ -386,7 +387,8 @@ class Activation:
         if self.quarantine is not None:
             return RunStatus.QUARANTINED
         if self.paused:
-            return RunStatus.PAUSED
+            # Paused counts as begun: one that waits for its turn in its session cannot say so yet.
+            return RunStatus.PAUSED if self._begun or self.run.session is None else RunStatus.QUEUED
         if self.dormant and not self.over:
             # Somebody gives it a place, and finds out what it waits for.
             return RunStatus.RUNNING if self._begun and self.run.status is not RunStatus.QUEUED else RunStatus.QUEUED
@@ -398,7 +400,7 @@ class Activation:
         match status:
             case RunStatus.WAITING:
                 return describe_wait(self.run.id, self.brain.pending.values(), self.steps.retrying, self.steps.unknown)
-            case RunStatus.PAUSED:
+            case RunStatus.PAUSED | RunStatus.QUEUED if self.paused:
                 return describe_pause(self.run.id)
             case RunStatus.QUARANTINED:
                 return describe_quarantine(self.run.id, self.quarantine or {})

@@ -43,7 +43,7 @@ async def fork(
     _check_consent(run, events, step)
     cut = _cut_before(run, events, step)
     id = new_run_id(kernel.clock.now_us())
-    new = _forked_run(kernel, run, id, cut)
+    new = _forked_run(kernel, run, id, cut, not_before=events[cut - 1].time_us)
     own = [_event(new, cut + 1, "run.forked", None, None, _forked_data(run, events, step, input_json))]
     for settled in _settlements(events, cut, except_for=step):
         own.append(_event(new, cut + 1 + len(own), settled.type, settled.step, settled.attempt, settled.raw))
@@ -60,8 +60,8 @@ def hash_of(ask: Ask, args: dict[str, Any]) -> str:
     return action_hash(decode(ask.detail)["action"], args)
 
 
-def _forked_run(kernel: Kernel, run: Run, id: str, cut: int) -> Run:
-    now = kernel.clock.now_us()
+def _forked_run(kernel: Kernel, run: Run, id: str, cut: int, *, not_before: int) -> Run:
+    now = max(kernel.clock.now_us(), not_before)  # the clock may have been set back
     # A fork lives in a session of its own: the original's session has moved on.
     return Run(
         id=id, agent=run.agent, version=run.version, session=None, shard=kernel.shard_of(run.agent, None, id),

@@ -34,7 +34,7 @@ from perdure.kernel.follow import Followers
 from perdure.kernel.group_commit import GroupCommit
 from perdure.kernel.leases import Leases
 from perdure.kernel.live import LiveRuns
-from perdure.kernel.signals import apply_signal
+from perdure.kernel.signals import ONWARD, TakenSignals, apply_signal
 from perdure.kernel.step import Stop, describe
 from perdure.kernel.waiting import describe_missing, describe_quarantine
 from perdure.store.contract import Fence, NewRun, RunUpdate, Signal, Store, Transaction
@@ -77,6 +77,7 @@ class Kernel:
         self.followers = Followers(store)
         self.leases = Leases(store, self.node, settings.lease_seconds)
         self.live = LiveRuns(self)
+        self.taken = TakenSignals()
         #: why this node is dead, or None
         self.failure: Exception | None = None
         self.stopping = False
@@ -262,7 +263,7 @@ class Kernel:
         fence = self.fence(run.shard)
         end = (await self.store.events(run.id, run.seq - 1))[-1]
         onward: list[Signal] = []
-        if end.type == "run.continued":
+        if end.type == "run.continued" and signal.kind in ONWARD:
             onward = [replace(signal, run=end.data["run"], id=0)]
         transaction = Transaction(fence=fence, consume=[signal.id], signals=onward)
         with contextlib.suppress(AlreadySettled, Fenced):  # somebody else did
@@ -395,11 +396,7 @@ class Kernel:
     async def _recover(self, shards: list[str]) -> None:
         for run in await self.store.active(shards):
             self.live.offer(run)
-        after = 0
-        while signals := await self.store.signals(shards, after, _PAGE):
-            for signal in signals:
-                self._route(signal)
-            after = signals[-1].id
+        await self._read_signals(shards, after=0)
         await self._offer_ready(shards)
         await self._wake_due(self.clock.now_us())
 
@@ -446,16 +443,21 @@ class Kernel:
             await self.store.wait_change()
             shards = self.leases.shards
             if shards:
-                await self._read_signals(shards)
+                self._signal_cursor = await self._read_signals(shards, after=self._signal_cursor)
                 await self._offer_ready(shards)
             await self.followers.changed_elsewhere()
 
-    async def _read_signals(self, shards: list[str]) -> None:
-        # Some were routed when we put them ourselves; taking one twice changes nothing.
-        while signals := await self.store.signals(shards, self._signal_cursor, _PAGE):
-            for signal in signals:
-                self._route(signal)
-            self._signal_cursor = signals[-1].id
+    async def _read_signals(self, shards: list[str], *, after: int) -> int:
+        """Route what came after signal `after`; gives the last one's id."""
+        # Some were routed when we put them ourselves; giving a run the same one twice changes nothing.
+        while True:
+            with self.taken.reading():
+                signals = await self.store.signals(shards, after, _PAGE)
+                for signal in self.taken.still_there(signals):
+                    self._route(signal)
+            if not signals:
+                return after
+            after = signals[-1].id
 
     def _route(self, signal: Signal) -> None:
         if signal.run is not None and self.live.is_live(signal.run):

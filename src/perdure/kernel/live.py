@@ -151,8 +151,10 @@ class LiveRuns:
         if active is None:
             return  # its next run reads the mail
         if self.is_live(active.id):
-            for signal in await self._kernel.store.run_signals(active.id):
-                self.take(signal)
+            with self._kernel.taken.reading():
+                signals = await self._kernel.store.run_signals(active.id)
+                for signal in self._kernel.taken.still_there(signals):
+                    self.take(signal)
         else:
             self.offer(active)
 
@@ -164,7 +166,7 @@ class LiveRuns:
         try:
             activation = await self._revive(id)
             if activation is not None:
-                mail = await self._kernel.store.run_signals(id)
+                mail = await self._read_mail(activation)
         except Exception as error:  # noqa: BLE001 - a run that cannot be loaded must not take the node with it
             self._kernel.load_failed(id, error)
         finally:
@@ -174,6 +176,15 @@ class LiveRuns:
             self._give_up(id)
         else:
             self._came_to_life(activation, [*mail, *self._held.pop(id, ())])
+
+    async def _read_mail(self, activation: Activation) -> list[Signal]:
+        run = activation.run
+        with self._kernel.taken.reading():
+            mail = self._kernel.taken.still_there(await self._kernel.store.run_signals(run.id))
+        if activation.dormant and run.status is RunStatus.QUEUED:
+            # Mail of the session at large is for the run whose turn it is.
+            return [signal for signal in mail if signal.run == run.id]
+        return mail
 
     async def _revive(self, id: str) -> Activation | None:
         kernel = self._kernel

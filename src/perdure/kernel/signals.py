@@ -1,8 +1,9 @@
-"""What each kind of signal does to a live run. Every function journals; nothing here waits."""
+"""What each kind of signal does to a live run, and which of them this node took. Every function journals; none waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from perdure.store.contract import Signal
@@ -14,6 +15,37 @@ if TYPE_CHECKING:
 
 #: Kinds that are recorded at once, however full the node is and whatever the run waits for.
 CONTROL = frozenset({"pause", "resume", "cancel", "release"})
+
+#: Kinds that are for whoever continues a run; the others name a step of the run itself.
+ONWARD = frozenset({"message", "pause", "resume", "cancel"})
+
+
+class TakenSignals:
+    """The signals that were consumed while somebody reads signals: the reader may hold some that are gone."""
+
+    def __init__(self) -> None:
+        self._readers = 0
+        self._ids: set[int] = set()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around a read and the routing of what it brings."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self._ids.clear()
+
+    def add(self, ids: Iterable[int]) -> None:
+        """These are consumed."""
+        if self._readers:
+            self._ids.update(ids)
+
+    def still_there(self, signals: Iterable[Signal]) -> list[Signal]:
+        """What a reader brought, without what was consumed since it began to read."""
+        return [signal for signal in signals if signal.id not in self._ids]
 
 
 def apply_signal(activation: Activation, signal: Signal) -> None:

@@ -82,6 +82,7 @@ class StepAttempt:
         if options.heartbeat_timeout is not None:
             self._expect_heartbeat(options.heartbeat_timeout)
         self.task = self._loop.create_task(self._execute())
+        self.task.add_done_callback(self._ended)
 
     def stop(self, reason: Stop) -> None:
         """Cancel the tool; it may clean up."""
@@ -101,6 +102,10 @@ class StepAttempt:
             self.statements = self._seen.statements
             # A result that arrives although the attempt was stopped is still what happened.
             self._steps.completed(self, result)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before its first turn: nothing of the tool has run
+            self._settle_stopped(asyncio.CancelledError())
 
     def _settle_stopped(self, error: BaseException) -> None:
         self._silence()

@@ -292,7 +292,7 @@ class _Simulation:
         while (unfinished := await self._open_runs(client)) and self._host.time() < until:
             for run in unfinished:
                 with contextlib.suppress(PerdureError):
-                    if run.status is RunStatus.PAUSED:
+                    if (run.wait or {}).get("kind") == "pause":
                         await client.resume(run.id)
                     elif run.status is RunStatus.QUARANTINED:
                         await client.retry(run.id)
