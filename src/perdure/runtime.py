@@ -194,7 +194,7 @@ class Runtime:
         unknown = [event for event in await self.store.events(run.id) if event.step == step]
         if not unknown or unknown[-1].type != "step.unknown":
             raise NotFound(
-                f"step {step} of {run.id} is not of unknown outcome (the run waits for: {wait or 'nothing'})"
+                f"step {step} of {run.id} is not of unknown outcome (the run waits for: {wait.get('kind', 'nothing')})"
             )
         if outcome == "happened":
             check_answer(f"{run.id}:{step}", unknown[-1].data.get("schema"), result)
@@ -271,10 +271,12 @@ class Runtime:
     async def _open_run(self, id: str) -> Run:
         """The run that has not ended: of one that continued, the last of its chain."""
         run = await self.find(id)
-        if run.status is RunStatus.SUCCEEDED:
+        seen: set[str] = set()
+        while run.status is RunStatus.SUCCEEDED and run.id not in seen:  # imported journals may go in a circle
+            seen.add(run.id)
             [end] = await self.store.events(run.id, run.seq - 1)
             if end.type == "run.continued":
-                return await self._open_run(end.data["run"])
+                run = await self.find(end.data["run"])
         if run.status.terminal:
             again = f"perdure fork {run.id} --at STEP"
             raise AlreadySettled(f"{run.id} has {run.status}; to go on from one of its steps: {again}")

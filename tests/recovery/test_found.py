@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 
-import pytest
 from pydantic import TypeAdapter
 
 from perdure import Context, Runtime, agent, tool
@@ -298,7 +297,7 @@ def test_what_an_agent_does_to_its_state_leaves_the_journal_alone():
 
 
 def test_the_first_model_of_a_process_may_be_made_by_an_agent():
-    """pydantic looks for plugins when it makes its first model; that is not the agent touching files."""
+    """Pydantic looks for plugins when it makes its first model; that is not the agent touching files."""
     ended = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=False)
 
     assert ended.returncode == 0, ended.stderr

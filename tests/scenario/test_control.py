@@ -14,6 +14,7 @@ from tests.scenario.worlds import Box, play, settle
 
 def gated(box, effect="read", **options):
     """A tool that notes its name and waits until the test opens the gate of that name."""
+
     @tool(effect=effect, **options)
     async def act(name: str) -> str:
         box.note(name)
@@ -528,13 +529,16 @@ def test_a_patch_lets_old_and_new_runs_differ(world):
 def test_an_agent_that_exits_or_does_io_fails_alone(world):
     """SystemExit in agent code is the run's error; the worker goes on."""
 
+    def read() -> str:
+        return Path("/etc/hostname").read_text(encoding="utf-8")
+
     @agent
     async def leaving(ctx: Context) -> None:
         raise SystemExit(1)
 
     @agent
     async def reading(ctx: Context) -> str:
-        return Path("/etc/hostname").read_text(encoding="utf-8")
+        return read()
 
     @agent
     async def fine(ctx: Context) -> str:

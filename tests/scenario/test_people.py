@@ -55,7 +55,7 @@ def test_an_answer_of_the_wrong_shape_is_refused_and_the_question_stays(world):
         with pytest.raises(InvalidInput, match="approved"):
             await world.rt.answer(f"{run.id}:1", {"note": 3})
         with pytest.raises(NotFound):
-            await world.rt.answer("nonsense", True)
+            await world.rt.answer("nonsense", "yes")
         with pytest.raises(InvalidInput, match="answer"):
             await world.rt.approve(f"{run.id}:1")
         await world.rt.answer(f"{run.id}:1", {"approved": False})

@@ -271,9 +271,8 @@ def test_large_runs_cost_time_in_proportion(world, kind, request):
         return sum(await asyncio.gather(*(piece(n) for n in range(count))))
 
     async def scenario():
-        count = {"steps": 10_000, "sleeps": 2_000, "children": 1_000, "messages": 1_000}[kind]
-        if kind == "sleeps" and not world.settings.idle_most:
-            count = 200  # each is a wake-up of its own, and so a replay
+        sleeps = 2_000 if world.settings.idle_most else 200  # evicted at once, each is a wake-up of its own: a replay
+        count = {"steps": 10_000, "sleeps": sleeps, "children": 1_000, "messages": 1_000}[kind]
         await world.start(large, ending)
         run = await world.rt.start(large, count)
         await settle()

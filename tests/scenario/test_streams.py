@@ -170,10 +170,8 @@ def test_followers_resume_anywhere_and_lose_nothing(world):
                 for task in early:
                     task.cancel()
                 await asyncio.gather(*early, return_exceptions=True)
-                early = [
-                    asyncio.create_task(follow(start, 1))
-                    for start in {max((seq for one, seq in seen if one == after), default=after) for after in (0, 5, 1)}
-                ]
+                reached = {max((seq for one, seq in seen if one == after), default=after) for after in (0, 5, 1)}
+                early = [asyncio.create_task(follow(start, 1)) for start in reached]
         await (await world.rt.run(run.id)).result()
         await asyncio.gather(*early)
         last = len(await world.journal(run))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from perdure.errors import InvalidSetting, NotInAgent
 from perdure.values.events import known_type
-from perdure.values.json import plain
+from perdure.values.json import decode, encode_given
 
 ReportKind = Literal["heartbeat", "stream", "emit"]
 
@@ -43,18 +43,18 @@ class Attempt:
 
     def heartbeat(self, details: Any = None) -> None:
         """Say that the step is alive; `details` (JSON) are there for the next attempt if this one dies."""
-        self._report("heartbeat", "", plain(details))
+        self._report("heartbeat", "", decode(encode_given(details)))
 
     def stream(self, piece: Any, name: str = "text") -> None:
         """Show a piece of output at once: text, or a JSON value. Pieces are coalesced, never lost in order."""
-        self._report("stream", name, plain(piece))
+        self._report("stream", name, decode(encode_given(piece)))
 
     def emit(self, type: str, data: Any = None) -> None:
         """Append an event (`progress`, `artifact` or `custom.*`) to the run's journal."""
         if type not in {"progress", "artifact"} and not type.startswith("custom."):
             raise InvalidSetting(f"a step emits 'progress', 'artifact' or 'custom.*', not {type!r}")
         assert known_type(type)
-        self._report("emit", type, plain(data))
+        self._report("emit", type, decode(encode_given(data)))
 
     def execute(self, sql: str, params: tuple[Any, ...] | dict[str, Any] = ()) -> None:
         """Add one SQL statement to a `transaction` step; all of them commit together with the step's result."""

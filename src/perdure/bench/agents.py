@@ -20,7 +20,7 @@ marks: list[float] = []
 
 
 @tool(effect="read")
-async def work(number: int) -> str:  # noqa: ARG001 - a step has arguments
+async def work(number: int) -> str:
     """Nothing, as quickly as possible."""
     return PAYLOAD
 

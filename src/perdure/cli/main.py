@@ -67,10 +67,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports the one that is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature, here and below
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for section in COMMANDS.values() for name in section]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = next((section[cmd_name] for section in COMMANDS.values() if cmd_name in section), None)
         if entry is None:
             return None
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
         found: click.Command = getattr(importlib.import_module(module), attribute)
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in COMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, entry.purpose) for name, entry in section.items()])

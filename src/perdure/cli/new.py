@@ -25,7 +25,7 @@ FILES = {
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @store_option
 @json_option
-def new(directory: Path, store: str, *, as_json: bool) -> int:  # noqa: ARG001 - every command takes --store
+def new(directory: Path, store: str, *, as_json: bool) -> int:
     """Write a small project into DIR: an agent, its test, a README. DIR must be new or empty.
 
     \b

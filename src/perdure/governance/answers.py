@@ -32,5 +32,7 @@ def _wanted(schema: dict[str, Any]) -> str:
     if not properties:
         return str(schema.get("type", "any JSON value"))
     required = schema.get("required", [])
-    fields = [f"{name}: {part.get('type', 'any')}{'' if name in required else '?'}" for name, part in properties.items()]
+    fields = [
+        f"{name}: {part.get('type', 'any')}{'' if name in required else '?'}" for name, part in properties.items()
+    ]
     return "{" + ", ".join(fields) + "}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +29,8 @@ class ToolHands:
             result = await tool.signature.call(call.arguments)
         else:
             result = await self._in_thread(tool.signature.call, call.arguments)
+            if inspect.isawaitable(result):  # a lambda around an async function, a partial
+                result = await result
         return str(tool.signature.encode_result(result))
 
     async def probe(self, call: Call) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from perdure.errors import NotJsonError
-from perdure.values.json import encode
+from perdure.values.json import encode, encode_given
 
 
 class State:
@@ -60,4 +60,4 @@ class State:
         for key in values:
             if not isinstance(key, str):
                 raise NotJsonError(f"ctx.state[{key!r}]: keys of the state are strings")
-        return {key: encode(value) for key, value in values.items()}
+        return {key: encode_given(value) for key, value in values.items()}

@@ -15,6 +15,7 @@ A dormant run can only be written to. To move, it is loaded afresh.
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ from perdure.values.runs import Run, RunStatus
 
 if TYPE_CHECKING:
     from perdure.kernel.kernel import Kernel
+
+log = logging.getLogger("perdure.kernel")
 
 
 class Activation:
@@ -211,11 +214,24 @@ class Activation:
         self.write_if_changed()
 
     def _tell(self, inputs: list[Event]) -> None:
+        monotonic, most = self.kernel.clock.monotonic, self.kernel.settings.hog_seconds
         for index, event in enumerate(inputs):
+            began = monotonic()
             self.brain.deliver(event)
+            if (held := monotonic() - began) > most:
+                self._report_hog(held)
             if self.brain.outcome is not None:
                 self.withheld = inputs[index + 1 :]
                 return
+
+    def _report_hog(self, seconds: float) -> None:
+        message = (
+            f"agent code held the worker's loop for {seconds:.1f} s between two awaits, and every other run with it; "
+            f"move the computation into a tool: a sync one runs in a thread"
+        )
+        log.warning("run %s: %s", self.run.id, message)
+        self.writer.append("run.warning", None, None, event_data(message=message))
+        self.write_soon()
 
     def _absorb(self) -> None:
         if self.brain.divergence is not None:
@@ -275,6 +291,8 @@ class Activation:
         """Do what is due: timers, deadlines of asks, retries."""
         if self.dormant or self.parked or self.kernel.stopping:
             return
+        if self._dues and self._dues[0][0] <= now:
+            self.writer.not_before(now)  # the clock may be set back until it is written
         while self._dues and self._dues[0][0] <= now:
             _, step = heapq.heappop(self._dues)
             command = self.brain.pending.get(step)
@@ -409,5 +427,3 @@ class Activation:
 
 def _is_progress(entry: Entry) -> bool:
     return entry.type in INPUTS and not entry.type.startswith("run.")
-
-

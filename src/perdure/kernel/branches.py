@@ -49,9 +49,7 @@ async def fork(
         own.append(_event(new, cut + 1 + len(own), settled.type, settled.step, settled.attempt, settled.raw))
     if result is not UNCHANGED:
         own += _forced_result(new, events, step, result, cut + 1 + len(own))
-    await kernel.commits.commit(
-        Transaction(create=[NewRun(new, own)]), then=lambda _: kernel.run_written(new, own)
-    )
+    await kernel.commits.commit(Transaction(create=[NewRun(new, own)]), then=lambda _: kernel.run_written(new, own))
     return new
 
 
@@ -149,5 +147,3 @@ def _forced_result(new: Run, events: Sequence[Event], step: int, result: Any, se
 
 def _event(run: Run, seq: int, type: str, step: int | None, attempt: int | None, raw: str) -> Event:
     return Event(run.id, seq, type, run.created, step, attempt, raw)
-
-

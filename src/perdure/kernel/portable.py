@@ -8,6 +8,7 @@ look at, to replay and to fork.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -114,7 +115,8 @@ async def import_run(kernel: Kernel, run: Run, events: Sequence[Event]) -> Run:
     now = kernel.clock.now_us()
     journal = list(events)
     name = run.id
-    if await kernel.store.run(name) is not None:
+    root = re.split("[.~]", name, maxsplit=1)[0]  # a run that lives here may still give that name to a child
+    if await kernel.store.run(name) is not None or await kernel.store.run(root) is not None:
         name = new_run_id(now)
         journal = _as_copy(run.id, name, journal)
     status = _status_of(journal)

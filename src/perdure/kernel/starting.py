@@ -63,9 +63,7 @@ async def steer(kernel: Kernel, run: Run, input_json: str) -> None:
 async def put_signal(kernel: Kernel, target: dict[str, str], kind: str, data: str) -> None:
     """Make a signal durable; whoever owns the run learns of it."""
     signal = kernel.signal_to(target, kind, data)
-    await kernel.commits.commit(
-        Transaction(signals=[signal]), then=lambda ids: kernel.signals_written([signal], ids)
-    )
+    await kernel.commits.commit(Transaction(signals=[signal]), then=lambda ids: kernel.signals_written([signal], ids))
 
 
 async def _create(

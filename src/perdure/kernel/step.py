@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.agents.attempt import Attempt, ReportKind
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _STREAM_BYTES_MOST = 4096
 _HEARTBEAT_SECONDS_LEAST = 1.0
+
+#: Where our own code lies, but not the demo's agents: they are users of it.
+_OURS = tuple(f"{Path(__file__).parents[1] / name}/" for name in ("agents", "hands", "journal", "kernel"))
 
 
 class Stop(Enum):
@@ -193,14 +197,16 @@ class StepAttempt:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An error as data: type, message, and the file:line that raised it."""
+    """An error as data: type, message, and the file:line that raised it, in the user's own code where it went through."""
     described: dict[str, Any] = {
         "type": getattr(error, "type", None) if isinstance(getattr(error, "type", None), str) else type(error).__name__,
         "message": str(error) or repr(error),
     }
     frames = traceback.extract_tb(error.__traceback__)
     if frames:
-        described["at"] = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"
+        theirs = [frame for frame in frames if not frame.filename.startswith(_OURS)]
+        place = (theirs or frames)[-1]
+        described["at"] = f"{Path(place.filename).name}:{place.lineno}"
     if isinstance(error, BaseExceptionGroup):
         described["errors"] = [describe(inner) for inner in error.exceptions]
     return described

@@ -46,8 +46,9 @@ class Writer:
     def __init__(self, run: Run, fence: Fence, commits: GroupCommit, clock: Clock, author: Author) -> None:
         self.run = run
         self.fence = fence
-        #: sequence number and time of the last event that is durable
+        #: sequence number of the last event that is durable
         self.seq = 0
+        #: no later event is older than this
         self.time_us = 0
         self.draft = Draft()
         self.closed = False
@@ -63,6 +64,11 @@ class Writer:
     def append(self, type: str, step: int | None, attempt: int | None, raw: str) -> None:
         """Add an event to the current draft."""
         self.draft.entries.append(Entry(type, step, attempt, raw))
+
+    def not_before(self, time_us: int) -> None:
+        """What is written from now on is not older than this."""
+        if time_us > self.time_us:
+            self.time_us = time_us
 
     def withdraw(self, type: str, step: int) -> bool:
         """Take an event that is not yet being written back out; False when it is too late."""
@@ -148,7 +154,8 @@ class Writer:
             self._author.refused(draft, verdict)
         else:
             if events:
-                self.seq, self.time_us = events[-1].seq, events[-1].time_us
+                self.seq = events[-1].seq
+                self.not_before(events[-1].time_us)
             self._author.written(draft, events, verdict or [])
         if self._more or self._alone:
             self._more = False

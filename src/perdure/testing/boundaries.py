@@ -28,9 +28,9 @@ from perdure.runtime import AgentSet, Runtime
 from perdure.store import MemoryStore, SqliteStore
 from perdure.store.contract import Store
 from perdure.testing.commit_log import CommitLog
-from perdure.testing.watched import CrashPoints, WatchedHands, WatchedStore
 from perdure.testing.host import SimulatedClock, SimulatedHost, run_simulated
 from perdure.testing.invariants import find_violations, gather_evidence
+from perdure.testing.watched import CrashPoints, WatchedHands, WatchedStore
 from perdure.testing.workflows import AGENTS, WORKFLOWS, Workflow, attend, the_world
 from perdure.testing.world import World
 

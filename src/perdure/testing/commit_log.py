@@ -7,7 +7,7 @@ claim as it went by, so what was lost, changed, or accepted from somebody who ha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from perdure.store.contract import Lease, Store, Transaction
 from perdure.values.events import Event
@@ -17,7 +17,10 @@ from perdure.values.json import encode
 class CommitLog:
     """All accepted writes of a test, over all nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
+        #: run -> when its end was committed, in the time of the test
+        self.ended: dict[str, float] = {}
+        self._now = now
         #: every accepted event, in order of commit
         self.events: list[Event] = []
         self.violations: list[str] = []
@@ -31,7 +34,6 @@ class CommitLog:
         self._sessions: dict[str, tuple[str, str]] = {}
         self._active: dict[tuple[str, str], str] = {}
         self._epochs: dict[str, int] = {}
-        self._ended: set[str] = set()
 
     def knows(self, run: str, result: str) -> bool:
         """True when `result` was committed to the journal of `run`, or of what it was forked from."""
@@ -70,11 +72,11 @@ class CommitLog:
             for event in new.events:
                 self._note_event(event)
         for run, update in transaction.updates.items():
-            if run in self._ended and not update.status.terminal:
+            if run in self.ended and not update.status.terminal:
                 self.violations.append(f"{run}: has ended, and became {update.status}")
 
     def _note_event(self, event: Event) -> None:
-        if event.run in self._ended:
+        if event.run in self.ended:
             self.violations.append(f"{event.run}: {event.type} was accepted after its end")
         self.events.append(event)
         session = self._sessions.get(event.run)
@@ -89,6 +91,6 @@ class CommitLog:
             if other != event.run:
                 self.violations.append(f"{event.run}: began while {other}, of the same session, had not ended")
         elif event.terminal:
-            self._ended.add(event.run)
+            self.ended[event.run] = self._now()
             if session is not None and self._active.get(session) == event.run:
                 del self._active[session]

@@ -51,7 +51,7 @@ def check_history(evidence: Evidence, lines: Sequence[dict[str, Any]]) -> Iterat
                     yield f"{run}: event {seq} ({type}) was shown to a client, and is gone or changed"
             case {"what": "answer!", "ask": ask} if ask not in decided:
                 yield f"{ask}: was decided, and the store does not know it"
-            case {"what": "send", "letter": letter} if (repeated := received_twice(evidence, letters[letter])):
+            case {"what": "send", "letter": letter} if repeated := received_twice(evidence, letters[letter]):
                 yield f"{repeated} letter {letter} of the client"
             case {"what": "send!", "letter": letter, "run": run} if not letters[letter]:
                 if run is None or not evidence.runs[run].status.terminal:

@@ -16,9 +16,8 @@ from typing import Any
 from perdure.agents.agent import Agent, agent
 from perdure.agents.attempt import current_step
 from perdure.agents.context import Context
-from perdure.agents.tool import Happened, tool
-from perdure.agents.tool import DID_NOT_HAPPEN
-from perdure.errors import PerdureError
+from perdure.agents.tool import DID_NOT_HAPPEN, Happened, tool
+from perdure.errors import AlreadySettled, PerdureError
 from perdure.testing.workflows import the_world
 
 Plan = list[list[Any]]
@@ -77,6 +76,13 @@ async def flaky(tag: str, after: str) -> str:
 async def guarded(tag: str) -> str:
     """Must not be repeated, and not without consent."""
     return await _act("guarded", tag)
+
+
+@tool(effect="read")
+async def poison(tag: str) -> str:
+    """Kills whoever runs it."""
+    await the_pace.get()("poison")
+    return f"survived {tag}"
 
 
 @tool(effect="read", timeout=0.4, retries=1)
@@ -185,7 +191,12 @@ async def _children(ctx: Context, after: str, plans: list[Plan]) -> list[Any]:
 
 async def _consent(ctx: Context, after: str, tag: str) -> str:
     consent = await ctx.approve(guarded, tag, to="owner")
-    return await consent.perform() if consent else "refused"
+    if not consent:
+        return "refused"
+    result = await consent.perform()
+    with contextlib.suppress(AlreadySettled):
+        await consent.perform()
+    return str(result)
 
 
 async def _undo(ctx: Context, after: str, tag: str) -> str:
@@ -213,6 +224,7 @@ _LINES: dict[str, Callable[..., Awaitable[Any]]] = {
     "wire": lambda _, after, tag: wire(tag, after),
     "flaky": lambda _, after, tag: flaky(tag, after),
     "slow": lambda _, after, tag: _failing_softly(slow(tag, after)),
+    "poison": lambda _, after, tag: poison(tag),
     "guarded": lambda _, after, tag: _failing_softly(guarded(tag)),
     "consent": _consent, "nap": _nap, "ask": _ask, "hear": _hear, "tell": _tell, "all": _all, "group": _group,
     "first": _first, "within": _within, "child": _child, "children": _children, "undo": _undo, "fail": _fail,
@@ -223,13 +235,16 @@ _LINES: dict[str, Callable[..., Awaitable[Any]]] = {
 class Planner:
     """Draws plans. Every tag is used once, so that a deed can be told from any other."""
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, poison_rate: float = 0.0) -> None:
         self._dice = dice
+        self._poison_rate = poison_rate
         self._tags = 0
 
     def draw(self, depth: int = 0) -> Plan:
         """A plan of a few lines; lines with plans in them get rarer with depth."""
         lines = [self._line(depth) for _ in range(self._dice.randint(1, 5 - depth))]
+        if depth == 0 and self._dice.random() < self._poison_rate:
+            return [["poison", self._tag()]]
         if depth == 0 and self._dice.random() < 0.1:
             lines.append(["fail", "as planned"])
         elif depth == 0 and self._dice.random() < 0.1:

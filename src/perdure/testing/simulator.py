@@ -29,6 +29,7 @@ from typing import Any, cast
 from unittest import mock
 
 from perdure.errors import PerdureError
+from perdure.kernel.activation import Activation
 from perdure.runtime import AgentSet, Runtime
 from perdure.store import MemoryStore
 from perdure.store.contract import Ask, RunFilter, Store
@@ -54,6 +55,8 @@ _FREEZE_SECONDS = (4.0, 20.0)
 _LEASE_SECONDS = 3.0
 _REPLY_SECONDS = 2.0
 _TWICE_EVERY = 100
+#: Word that its parent has ended reaches a child within this time, or when all has healed.
+_ORPHAN_SECONDS = 100.0
 
 
 @dataclass(slots=True)
@@ -88,7 +91,9 @@ def simulate(seed: int) -> Report:
 @contextlib.contextmanager
 def _seeded_names(dice: random.Random) -> Iterator[None]:
     """Ids are drawn from `dice`."""
-    with mock.patch.object(ids, "secrets", SimpleNamespace(randbits=dice.getrandbits)):
+    # Sets of live runs are in the order of their hashes, which are addresses otherwise.
+    by_name = mock.patch.object(Activation, "__hash__", lambda activation: hash(activation.run.id))
+    with by_name, mock.patch.object(ids, "secrets", SimpleNamespace(randbits=dice.getrandbits)):
         yield
 
 
@@ -97,10 +102,9 @@ class _Simulation:
         self.report = Report(seed, Mix.draw(dice))
         self._dice = dice
         self._mix = self.report.mix
-        self._log = CommitLog()
         self._world = World()
         self._history = History()
-        self._planner = Planner(dice)
+        self._planner = Planner(dice, self._mix.poison_rate)
         self._plans: dict[str, Any] = {}
         self._nodes: dict[str, Runtime] = {}
         self._clocks: list[SimulatedClock] = []
@@ -111,6 +115,7 @@ class _Simulation:
 
     async def run(self, host: SimulatedHost) -> Report:
         self._host = host
+        self._log = CommitLog(host.time)
         self._weather = Weather(host, self._mix, self._dice)
         self._mild = Weather(host, self._mix, self._dice, deadly=False)
         the_world.set(self._world)
@@ -274,7 +279,7 @@ class _Simulation:
 
     async def _fork(self, runtime: Runtime) -> None:
         run = await self._some_run(runtime)
-        if run is not None and run.steps and not _is_family(run):
+        if run is not None and run.steps and not _is_family(run) and not self._is_poisoned(run):
             await runtime.fork(run.id, at=self._dice.randint(1, run.steps))
 
     async def _some_run(self, runtime: Runtime) -> Run | None:
@@ -295,7 +300,7 @@ class _Simulation:
                     if (run.wait or {}).get("kind") == "pause":
                         await client.resume(run.id)
                     elif run.status is RunStatus.QUARANTINED:
-                        await client.retry(run.id)
+                        await (client.cancel if self._is_poisoned(run) else client.retry)(run.id)
             await self._resolve(client)
             for ask in await client.inbox():
                 await self._decide_ask(client, ask)
@@ -309,6 +314,7 @@ class _Simulation:
         report.violations += [f"{run.id} never ended: {run.status}, {run.reason}" for run in unfinished]
         report.violations += self._log.violations + find_violations(evidence)
         report.violations += [*check_history(evidence, self._history.lines), *self._check_results(evidence)]
+        report.violations += self._check_orphans(evidence)
         named = " ".join(report.violations)
         report.journals = {run: events for run, events in evidence.journals.items() if run in named}
         trace = hashlib.sha256()
@@ -326,6 +332,23 @@ class _Simulation:
             if run.agent == "wanderer" and plan is not None and last.type == "run.succeeded" and not disturbed:
                 if not fits(last.data["result"], foretell(plan)):
                     yield f"{run.id}: came to {last.raw} with the plan {plan}"
+
+    def _check_orphans(self, evidence: Evidence) -> Iterator[str]:
+        detached = {
+            event.data["run"]
+            for events in evidence.journals.values()
+            for event in events
+            if event.type == "child.spawned" and event.data["detach"]
+        }
+        for run in evidence.runs.values():
+            alone = self._log.ended.get(run.id, 0.0) - self._log.ended.get(run.parent or "", 1e9)
+            told = any(event.type in {"run.cancelling", "run.cancelled"} for event in evidence.journals[run.id])
+            if alone > _ORPHAN_SECONDS and not told and run.id not in detached:
+                yield f"{run.id}: went on for {alone:.0f} s after its parent had ended"
+
+    def _is_poisoned(self, run: Run) -> bool:
+        plan = self._plans.get(run.idempotency_key or "")
+        return isinstance(plan, list) and plan[0][0] == "poison"
 
 
 def _is_family(run: Run) -> bool:
@@ -347,7 +370,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if os.environ.get("PYTHONHASHSEED") != "0":
         # Sets of strings are part of the trace.
-        command = [sys.executable, "-m", "perdure.testing.simulator", *(sys.argv[1:] if arguments is None else arguments)]
+        command = [
+            sys.executable,
+            "-m",
+            "perdure.testing.simulator",
+            *(sys.argv[1:] if arguments is None else arguments),
+        ]
         return subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False).returncode
     logging.disable(logging.CRITICAL)
     if options.seed is not None:
@@ -410,7 +438,9 @@ def _show(report: Report) -> int:
     for run, events in report.journals.items():
         print(run)
         for event in events:
-            print(f"  {event.seq:3} {event.time[11:23]} {event.type} {event.step or ''} {event.attempt or ''} {event.raw}")
+            print(
+                f"  {event.seq:3} {event.time[11:23]} {event.type} {event.step or ''} {event.attempt or ''} {event.raw}"
+            )
     print("\n".join(report.violations) or "nothing was violated")
     return 1 if report.violations else 0
 

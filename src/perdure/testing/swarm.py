@@ -34,6 +34,8 @@ class Mix:
     freeze_rate: float
     #: a node's wall clock jumps by up to a minute, per second
     jump_rate: float
+    #: share of runs that kill every node that runs them
+    poison_rate: float
     #: that a node is dead is known at once; otherwise its leases must run out
     death_is_known: bool
     #: waiting runs that stay in memory, and for how long
@@ -61,6 +63,7 @@ class Mix:
             kill_rate=sometimes(0.05, 0.2, 0.5),
             freeze_rate=sometimes(0.03, 0.1),
             jump_rate=sometimes(0.05, 0.2),
+            poison_rate=dice.choice([0.0] * 9 + [0.03]),
             death_is_known=dice.random() < 0.7,
             idle_most=dice.choice([0, 1, 256]),
             idle_seconds=dice.choice([0.5, 10.0]),
@@ -84,6 +87,8 @@ class Weather:
     async def reach(self, point: str) -> None:
         """Take time, and perhaps a life, at `point`."""
         dice, mix = self._dice, self._mix
+        if point == "poison":
+            await self._die()
         seconds = mix.store_seconds if point.rpartition(" ")[2] in _STORE_CALLS else mix.tool_seconds
         if seconds and dice.random() < 0.7:
             await _wait(self._host, dice.random() * seconds)
@@ -94,10 +99,13 @@ class Weather:
         if not self._deadly or point == "read":
             return
         if dice.random() < mix.crash_rate:
-            self._host.kill(current_node())
-            await self._host.create_future()
+            await self._die()
         if point in {"before commit", "after commit"} and dice.random() < mix.broken_rate:
             raise StoreBroken("the disk failed, and nobody knows whether it had written")
+
+    async def _die(self) -> None:
+        self._host.kill(current_node())
+        await self._host.create_future()
 
 
 _STORE_CALLS = frozenset({"commit", "claim", "release", "read"})

@@ -17,12 +17,16 @@ from perdure.journal.commands import Call
 from perdure.kernel.contract import Hands
 from perdure.store.contract import Lease, Store, Transaction
 from perdure.testing.commit_log import CommitLog
+from perdure.values.effects import Effect
 from perdure.values.json import encode
 
 _READS = frozenset(
     {"run", "runs", "run_by_key", "events", "state", "session_active", "session_next", "signals", "run_signals", "asks",
      "ask", "ready", "active", "due", "next_due"}
 )  # fmt: skip
+
+#: What may act only after it was recorded, whatever the code under test thinks of it.
+_ADMITTED = frozenset({Effect.KEYED, Effect.ONCE})
 
 
 class Gate(Protocol):
@@ -116,7 +120,10 @@ class WatchedHands:
 
     def _check(self, call: Call, attempt: Attempt) -> None:
         step = f"{attempt.run}: attempt {attempt.attempt} of step {attempt.step} ({call.name})"
-        if call.target.options.effect.admitted and (attempt.run, attempt.step, attempt.attempt) not in self._log.begun:
+        if (
+            call.target.options.effect in _ADMITTED
+            and (attempt.run, attempt.step, attempt.attempt) not in self._log.begun
+        ):
             self._log.violations.append(f"{step} acts before it is recorded")
         known = call.arguments.get("after")
         if known and not self._log.knows(attempt.run, encode(known)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import apsw
@@ -39,7 +40,7 @@ def back_up(path: str, target: str, vfs: str | None) -> None:
 
     Raises InvalidSetting when `target` exists, StoreError when it cannot be written.
     """
-    part = Path(f"{target}.part")
+    part = Path(f"{target}.{secrets.token_hex(4)}.part")  # nobody else's file, and not another backup's
     with named_failures(target):
         if Path(target).exists():
             raise _taken(target)
@@ -57,7 +58,6 @@ def _taken(target: str) -> InvalidSetting:
 
 
 def _copy(path: str, part: Path, vfs: str | None) -> None:
-    part.unlink(missing_ok=True)
     part.touch(mode=0o600, exist_ok=False)
     source = connect(path, patience_ms=_PATIENCE_MS, vfs=vfs)
     copy = apsw.Connection(str(part))

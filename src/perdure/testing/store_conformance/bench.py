@@ -105,7 +105,7 @@ class StoreTests:
         """A store whose data lives below `path`, not yet open."""
         raise NotImplementedError
 
-    def beside(self, store: Store, path: Path, clock: Clock) -> Store:  # noqa: ARG002 - for those who share the object
+    def beside(self, store: Store, path: Path, clock: Clock) -> Store:
         """What a second process would use on the same data."""
         return self.make_store(path, clock)
 
