@@ -87,7 +87,7 @@ def test_state_that_nests_too_deep_fails_its_run_and_nothing_else(levels):
     async def scenario():
         async with Runtime("memory://", [deep]) as rt:
             failed = await rt.start(deep, levels, session="one")
-            with pytest.raises(RunFailed, match="nested too deep|recursion"):
+            with pytest.raises(RunFailed, match=r"nested too deep|recursion"):
                 await failed.result()
             return await (await rt.start(deep, 3, session="one")).result()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 import gc
 
 import pytest
@@ -267,7 +268,7 @@ def test_large_runs_cost_time_in_proportion(world, kind, request):
         async def message(n: int) -> object:
             return await ctx.receive("m")
 
-        piece = {"steps": act, "sleeps": nap, "children": child, "messages": message}[kind]
+        piece: Any = {"steps": act, "sleeps": nap, "children": child, "messages": message}[kind]
         return sum(await asyncio.gather(*(piece(n) for n in range(count))))
 
     async def scenario():

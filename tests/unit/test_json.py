@@ -8,7 +8,7 @@ from perdure.values.json import decode, encode_given
 
 def nested(levels):
     """A list within lists."""
-    value = []
+    value: list[object] = []
     for _ in range(levels - 1):
         value = [value]
     return value
