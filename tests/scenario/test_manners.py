@@ -48,6 +48,15 @@ async def wrapper(ctx: Context) -> int:
 
 
 @agent
+async def impatient(ctx: Context) -> str:
+    """Asks, and in the same breath ends without waiting for the answer."""
+    asking = asyncio.create_task(ctx.ask("Still there?", bool))
+    await asyncio.sleep(0)
+    asking.cancel()
+    return "gone"
+
+
+@agent
 async def deep(ctx: Context, levels: int) -> str:
     """Keeps something that nests in its state."""
     ctx.state["deep"] = nested(levels)
@@ -92,3 +101,18 @@ def test_state_that_nests_too_deep_fails_its_run_and_nothing_else(levels):
             return await (await rt.start(deep, 3, session="one")).result()
 
     assert asyncio.run(scenario()) == "kept"
+
+
+def test_a_question_that_is_opened_and_dropped_in_one_commit_is_not_left_open():
+    """Nobody is asked what a run that has ended no longer wants to know."""
+
+    async def scenario():
+        async with Runtime("memory://", [impatient]) as rt:
+            run = await rt.start(impatient)
+            await run.result()
+            return await rt.inbox(), [event.type for event in await rt.journal(run.id)]
+
+    inbox, types = asyncio.run(scenario())
+
+    assert inbox == []
+    assert types[-3:] == ["ask.opened", "ask.withdrawn", "run.succeeded"]

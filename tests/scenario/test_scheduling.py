@@ -268,8 +268,8 @@ def test_large_runs_cost_time_in_proportion(world, kind, request):
         async def message(n: int) -> object:
             return await ctx.receive("m")
 
-        piece: Any = {"steps": act, "sleeps": nap, "children": child, "messages": message}[kind]
-        return sum(await asyncio.gather(*(piece(n) for n in range(count))))
+        piece: Any = {"steps": act, "sleeps": nap, "children": child, "messages": message}
+        return sum(await asyncio.gather(*(pieces[kind](n) for n in range(count))))
 
     async def scenario():
         sleeps = 2_000 if world.settings.idle_most else 200  # evicted at once, each is a wake-up of its own: a replay

@@ -134,8 +134,10 @@ def test_agents_and_steps_emit_events_of_their_own(world):
             if e.type in {"progress", "artifact", "custom.begin"}
         ]
         assert emitted == [
-            ("custom.begin", [1], 1, None), ("progress", {"by": "step"}, 2, 1), ("artifact", {"name": "report"}, 4, None),
-        ]  # fmt: skip
+            ("custom.begin", [1], 1, None),
+            ("progress", {"by": "step"}, 2, 1),
+            ("artifact", {"name": "report"}, 4, None),
+        ]
 
     play(world, scenario)
 

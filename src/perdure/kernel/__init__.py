@@ -1,1 +1,1 @@
-"""The kernel decides and records: admit, settle, timers, signals, recovery. Reaches the world only through Protocols."""
+"""The kernel decides and records: admit, settle, timers, signals, recovery. It reaches the world through Protocols."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from perdure.journal.commands import Call, Command, Emit, OpenAsk, Patch, Receive, Send, Spawn, Timer, Withdraw
@@ -23,8 +24,14 @@ def carry_out(activation: Activation, command: Command) -> None:
 
 def withdraw_ask(activation: Activation, id: str, step: int, *, approval: bool) -> None:
     """Nobody needs to answer any more."""
-    close = AskClose(id, "withdrawn", activation.kernel.clock.now_us(), lenient=True)
-    activation.writer.draft.close_asks.append(close)
+    draft, now = activation.writer.draft, activation.kernel.clock.now_us()
+    if any(ask.id == id for ask in draft.open_asks):
+        # A store closes before it opens: what opens and closes in one commit is written as closed at once.
+        draft.open_asks = [
+            replace(ask, status="withdrawn", closed=now) if ask.id == id else ask for ask in draft.open_asks
+        ]
+    else:
+        draft.close_asks.append(AskClose(id, "withdrawn", now, lenient=True))
     type = "approval.withdrawn" if approval else "ask.withdrawn"
     activation.writer.append(type, step, None, event_data(id=id, step=step))
     activation.writer.write_now()

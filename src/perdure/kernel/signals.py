@@ -1,4 +1,4 @@
-"""What each kind of signal does to a live run, and which of them this node took. Every function journals; none waits."""
+"""What does each kind of signal do to a live run, and which did this node take? Functions here journal; none waits."""
 
 from __future__ import annotations
 

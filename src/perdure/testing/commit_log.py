@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 
 from perdure.store.contract import Lease, Store, Transaction
+from perdure.testing.host import current_node
 from perdure.values.events import Event
 from perdure.values.json import encode
 
@@ -34,11 +35,17 @@ class CommitLog:
         self._sessions: dict[str, tuple[str, str]] = {}
         self._active: dict[tuple[str, str], str] = {}
         self._epochs: dict[str, int] = {}
+        self._owners: dict[str, str] = {}
+        self._shards: dict[str, str] = {}
 
     def knows(self, run: str, result: str) -> bool:
         """True when `result` was committed to the journal of `run`, or of what it was forked from."""
         origin = self._origins.get(run)
         return result in self._results[run] or (origin is not None and self.knows(origin, result))
+
+    def owned_here(self, run: str) -> bool:
+        """True when the simulated node whose code runs is the last one that claimed the shard of `run`."""
+        return self._owners.get(self._shards.get(run, "")) == current_node()
 
     async def commit(self, store: Store, batch: Sequence[Transaction]) -> list[Exception | list[int] | None]:
         """Commit `batch` and note what was accepted."""
@@ -56,6 +63,7 @@ class CommitLog:
             if lease.epoch <= self._epochs.get(lease.shard, 0):
                 self.violations.append(f"{lease.shard}: claimed by {node} with the old epoch {lease.epoch}")
             self._epochs[lease.shard] = lease.epoch
+            self._owners[lease.shard] = current_node()
         return leases
 
     def _note(self, transaction: Transaction) -> None:
@@ -65,6 +73,7 @@ class CommitLog:
         for event in transaction.events:
             self._note_event(event)
         for new in transaction.create:
+            self._shards[new.run.id] = new.run.shard
             if new.run.forked_from is not None:
                 self._origins[new.run.id] = new.run.forked_from[0]
             if new.run.session is not None:

@@ -118,6 +118,9 @@ class _Simulation:
         self._log = CommitLog(host.time)
         self._weather = Weather(host, self._mix, self._dice)
         self._mild = Weather(host, self._mix, self._dice, deadly=False)
+        # A frozen worker that comes back would act once more, however its runs were settled meanwhile: nobody can hinder
+        # that but the service it calls. So this one takes fencing tokens.
+        self._world.is_stale = lambda run: not self._log.owned_here(run)
         the_world.set(self._world)
         the_pace.set(self._weather.reach)
         self._store = MemoryStore(clock=SimulatedClock(host), slots=2)

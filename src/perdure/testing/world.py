@@ -10,6 +10,7 @@ It does not fail and takes no time of its own: faults and delays belong to who r
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from perdure.agents.attempt import current_step
@@ -37,11 +38,15 @@ class World:
         self.deeds: list[Deed] = []
         #: what was seen to be wrong while it happened
         self.violations: list[str] = []
+        #: says of a run whether the caller has lost the right to act for it: services that take a fencing token know
+        self.is_stale: Callable[[str], bool] = lambda _run: False
         self._by_key: dict[str, Deed] = {}
 
     def act(self, name: str, result: str, *, keyed: bool = False) -> str:
         """Do something, here and now, as the step that is running. With `keyed`, once per key of the step."""
         step = current_step()
+        if self.is_stale(step.run):
+            raise ConnectionError("somebody else acts for this run now")
         earlier = self._by_key.get(step.key) if keyed else None
         if earlier is not None:
             result = earlier.result
