@@ -13,6 +13,7 @@ from perdure import Context, Runtime, agent, tool
 from perdure.agents.context import RunInfo, run_agent
 from perdure.errors import StoreBroken
 from perdure.journal.brain import Brain
+from perdure.journal.commands import Call
 from perdure.store import MemoryStore, SqliteStore, Store
 from perdure.testing.boundaries import MemoryDisk, try_out
 from perdure.testing.host import SimulatedClock, SimulatedHost, run_simulated
@@ -304,7 +305,7 @@ def test_a_set_of_tasks_replays_alike():
     for _ in range(5):
         brain = replay(events, stopper)
         assert brain.divergence is None
-        orders.append([call.arguments["item"] for call in brain.take_commands() if call.kind == "tool"])
+        orders.append([call.arguments["item"] for call in brain.take_commands() if isinstance(call, Call)])
 
     assert orders == [asked] * 5
 

@@ -180,6 +180,63 @@ def test_a_question_nobody_waits_for_is_withdrawn(world):
     play(world, scenario)
 
 
+def test_a_question_taken_back_at_once_is_never_in_the_inbox(world):
+    """Opened and given up in one commit."""
+
+    @agent
+    async def fickle(ctx: Context) -> str:
+        question = asyncio.ensure_future(ctx.ask("never mind"))
+        await asyncio.sleep(0)
+        question.cancel()
+        return await ctx.receive("go")
+
+    async def scenario():
+        await world.start(fickle)
+        run = await world.rt.start(fickle)
+        await world.becomes(run, "waiting")
+        assert await world.rt.inbox() == []
+        await run.send("go", "gone")
+        assert await run.result() == "gone"
+        assert [t for t in await world.types(run) if t.startswith("ask.")] == ["ask.opened", "ask.withdrawn"]
+
+    play(world, scenario)
+
+
+def test_what_a_timeout_sets_off_is_written_beside_an_expiry_of_the_same_moment(world):
+    """The timer and the question's deadline are due together: the run goes on, nothing stays unwritten."""
+
+    @tool(effect="read", retries=5)
+    async def failing() -> None:
+        raise OSError
+
+    @agent
+    async def torn(ctx: Context) -> object:
+        async def expire() -> None:
+            try:
+                await ctx.ask("soon?", timeout=10)
+            except AskTimeout:
+                await ctx.receive("never")
+
+        try:
+            async with asyncio.timeout(10):
+                await asyncio.gather(failing(), expire(), ctx.ask("later?"))
+        except TimeoutError:
+            return await ctx.receive("go")
+        return None
+
+    async def scenario():
+        await world.start(torn)
+        run = await world.rt.start(torn)
+        await world.becomes(run, "waiting")
+        await world.clock.advance(10.0)
+        await world.becomes(run, "waiting")
+        assert await world.rt.inbox() == []
+        await run.send("go", "on")
+        assert await run.result() == "on"
+
+    play(world, scenario)
+
+
 # Approvals.
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 import gc
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -268,7 +269,8 @@ def test_large_runs_cost_time_in_proportion(world, kind, request):
         async def message(n: int) -> object:
             return await ctx.receive("m")
 
-        piece: Any = {"steps": act, "sleeps": nap, "children": child, "messages": message}
+        pieces: dict[str, Callable[[int], Awaitable[Any]]]
+        pieces = {"steps": act, "sleeps": nap, "children": child, "messages": message}
         return sum(await asyncio.gather(*(pieces[kind](n) for n in range(count))))
 
     async def scenario():

@@ -26,7 +26,7 @@ from perdure.values.ids import child_run_id
 from perdure.values.json import encode, encode_given
 
 if TYPE_CHECKING:
-    from perdure.agents.agent import Agent
+    from perdure.agents.agent import Agent, AnyAgent
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class RunInfo:
 class Context:
     """The agent's side of the kernel. Every method that reaches outside is a recorded step."""
 
-    def __init__(self, brain: Brain, agent: Agent[Any, Any], run: RunInfo) -> None:
+    def __init__(self, brain: Brain, agent: AnyAgent, run: RunInfo) -> None:
         self.run = run
         self._brain = brain
         self._agent = agent
@@ -215,7 +215,7 @@ class Child(Awaitable[R], Generic[R]):
         return self._brain.join(self._waiting).__await__()
 
 
-async def run_agent(agent: Agent[Any, Any], brain: Brain, run: RunInfo) -> str:
+async def run_agent(agent: AnyAgent, brain: Brain, run: RunInfo) -> str:
     """The whole life of a run's code: the agent's function, then its children, or its compensations.
 
     Returns the result as JSON text.

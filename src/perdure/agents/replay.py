@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from perdure.agents.agent import Agent
+from perdure.agents.agent import AnyAgent
 from perdure.agents.context import RunInfo, run_agent
 from perdure.journal import isolation
 from perdure.journal.brain import Brain
@@ -31,7 +30,7 @@ class ReplayVerdict:
         return self.divergence is None
 
 
-def replay_journal(agent: Agent[Any, Any], run: RunInfo, events: Sequence[Event]) -> ReplayVerdict:
+def replay_journal(agent: AnyAgent, run: RunInfo, events: Sequence[Event]) -> ReplayVerdict:
     """Drive `agent` with a run's journal and compare. No tool runs, nothing is written."""
     isolation.install()
     brain = Brain(run.id, lambda brain: run_agent(agent, brain, run))

@@ -19,7 +19,7 @@ from perdure.cli.steer import say_new_run
 from perdure.errors import NotFound, PerdureError
 
 if TYPE_CHECKING:
-    from perdure.agents.agent import Agent
+    from perdure.agents.agent import AnyAgent
     from perdure.journal.diff import Difference
     from perdure.journal.timeline import StepRecord
     from perdure.runtime import Runtime
@@ -122,7 +122,7 @@ async def _replay(id: str, loaded: Agents, store: str, *, as_json: bool) -> int:
     return exits.OK if verdict.matches else exits.FAILED
 
 
-def _agent_of(run: Run, loaded: Agents) -> Agent[Any, Any]:
+def _agent_of(run: Run, loaded: Agents) -> AnyAgent:
     named = [agent for agent in loaded.agents if agent.name == run.agent]
     if not named:
         known = ", ".join(agent.name for agent in loaded.agents)

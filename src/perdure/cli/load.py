@@ -7,25 +7,25 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from perdure.errors import PerdureError
 
 if TYPE_CHECKING:
-    from perdure.agents.agent import Agent
+    from perdure.agents.agent import AnyAgent
 
 
 class Agents:
     """What a file defines: `agents` in the order of their definition, each under the name it has in the file too."""
 
-    def __init__(self, file: str, by_variable: dict[str, Agent[Any, Any]]) -> None:
+    def __init__(self, file: str, by_variable: dict[str, AnyAgent]) -> None:
         self.file = file
         self.agents = list({id(agent): agent for agent in by_variable.values()}.values())
         self._by_variable = by_variable
 
-    def named(self, name: str | None) -> Agent[Any, Any]:
+    def named(self, name: str | None) -> AnyAgent:
         """The agent with this name, or the file's only one. Raises UsageError."""
         names = list(dict.fromkeys(agent.name for agent in self.agents))
         if name is None and len(names) == 1:

@@ -16,7 +16,7 @@ import click
 from perdure.errors import NotFound
 
 if TYPE_CHECKING:
-    from perdure.agents.agent import Agent
+    from perdure.agents.agent import AnyAgent
     from perdure.runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -95,7 +95,7 @@ def execute(work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def client(store: str, agents: Iterable[Agent[Any, Any]] = ()) -> AsyncIterator[Runtime]:
+async def client(store: str, agents: Iterable[AnyAgent] = ()) -> AsyncIterator[Runtime]:
     """A Runtime that does no work itself, on a store that exists. Raises NotFound where there is none."""
     path = sqlite_path(store)
     if path is not None and not path.exists():

@@ -16,7 +16,7 @@ from perdure.cli.output import note, paint, print_json
 from perdure.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
-    from perdure.agents.agent import Agent
+    from perdure.agents.agent import AnyAgent
     from perdure.cli.progress import Display
     from perdure.cli.why import Why
     from perdure.runtime import RunHandle, Runtime
@@ -61,7 +61,7 @@ class _Start:
     """What is to be started."""
 
     def __init__(
-        self, loaded: Agents, agent: Agent[Any, Any], input: Given | None, session: str | None, key: str | None,
+        self, loaded: Agents, agent: AnyAgent, input: Given | None, session: str | None, key: str | None,
         priority: int,
     ) -> None:  # fmt: skip
         self.loaded = loaded

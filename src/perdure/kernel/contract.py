@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from perdure.agents.agent import Agent
+from perdure.agents.agent import AnyAgent
 from perdure.agents.attempt import Attempt
 from perdure.journal.commands import Call
 
@@ -59,10 +59,10 @@ class Gate(Protocol):
 class Agents(Protocol):
     """The agents this node can run."""
 
-    def get(self, name: str, version: str) -> Agent[Any, Any] | None:
+    def get(self, name: str, version: str) -> AnyAgent | None:
         """That version of an agent, or None when this node does not have it."""
 
-    def latest(self, name: str) -> Agent[Any, Any] | None:
+    def latest(self, name: str) -> AnyAgent | None:
         """The newest version of an agent."""
 
     def versions(self, name: str) -> Iterable[str]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perdure.agents.agent import Agent
+from perdure.agents.agent import AnyAgent
 from perdure.agents.context import RunInfo, run_agent
 from perdure.errors import AlreadySettled, Fenced, PerdureError, Refused, StoreBusy, StoreError, StoreFull
 from perdure.journal import isolation
@@ -204,7 +204,7 @@ class Kernel:
         return Signal(agent, session, run, kind, data, shard, self.clock.now_us())
 
     def new_run(
-        self, agent: Agent[Any, Any], input_json: str, *, id: str, session: str | None, parent: str | None = None,
+        self, agent: AnyAgent, input_json: str, *, id: str, session: str | None, parent: str | None = None,
         parent_step: int | None = None, priority: int = 0, concurrency_key: str | None = None, key: str | None = None,
         session_must_be_free: bool = False,
     ) -> NewRun:  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from perdure.agents.agent import Agent
+from perdure.agents.agent import AnyAgent
 from perdure.errors import AlreadyExists, Fenced, IdempotencyMismatch, SessionBusy
 from perdure.store.contract import Transaction
 from perdure.values.effects import Busy
@@ -29,7 +29,7 @@ class StartOptions:
     busy: Busy | None = None
 
 
-async def start_run(kernel: Kernel, agent: Agent[Any, Any], input_json: str, options: StartOptions) -> Run:
+async def start_run(kernel: Kernel, agent: AnyAgent, input_json: str, options: StartOptions) -> Run:
     """Record a run of `agent`; it moves as soon as there is room. Durable when this returns.
 
     Raises SessionBusy (policy reject) and IdempotencyMismatch (the key was used with another input).
@@ -67,7 +67,7 @@ async def put_signal(kernel: Kernel, target: dict[str, str], kind: str, data: st
 
 
 async def _create(
-    kernel: Kernel, agent: Agent[Any, Any], input_json: str, options: StartOptions, *, must_be_free: bool
+    kernel: Kernel, agent: AnyAgent, input_json: str, options: StartOptions, *, must_be_free: bool
 ) -> Run:
     new = kernel.new_run(
         agent, input_json, id=new_run_id(kernel.clock.now_us()), session=options.session, priority=options.priority,

@@ -122,6 +122,7 @@ class Writer:
         self._author.before_writing()
         if self._alone:
             draft = self._alone.popleft()
+            self._more = True  # what gathered meanwhile may have been asked for as well
         else:
             draft, self.draft = self.draft, Draft()
         self._writing = draft

@@ -56,7 +56,7 @@ class SimulatedHost(asyncio.BaseEventLoop):
         self._remains: list[object] = []
         self._scheduled: list[asyncio.TimerHandle]
         self.set_exception_handler(lambda _loop, _context: None)
-        self.set_task_factory(_quiet_task)
+        self.set_task_factory(_quiet_task)  # type: ignore[arg-type]
 
     # Nodes.
 
@@ -99,11 +99,11 @@ class SimulatedHost(asyncio.BaseEventLoop):
         """Virtual seconds since the host was made."""
         return self._now
 
-    def run_in_executor(self, *_: object) -> NoReturn:  # type: ignore[override]
+    def run_in_executor(self, *_: object) -> NoReturn:
         """Refused: a thread's turns cannot be repeated."""
         raise RuntimeError("no threads in a simulation: use async tools")
 
-    def call_soon_threadsafe(
+    def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
@@ -153,7 +153,7 @@ class SimulatedHost(asyncio.BaseEventLoop):
         self.turns += 1
         if self.turns > _TURNS_MOST:
             raise Stuck(f"at {self._now:.3f} s, after {self.turns} turns, there is no end in sight")
-        if not handle._cancelled:  # type: ignore[attr-defined]
+        if not handle._cancelled:
             handle._run()
 
     def _able(self) -> list[deque[asyncio.Handle]]:

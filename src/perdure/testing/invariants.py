@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from perdure.agents.approval import action_hash
@@ -68,7 +69,7 @@ async def gather_evidence(store: Store, world: World, agents: Agents, accepted: 
         journals={id: [_fresh(event) for event in await store.events(id)] for id in runs},
         asks=await store.asks(status=None, limit=1_000_000),
         signals=list(signals.values()),
-        state={(agent, session): await store.state(agent, session or "") for agent, session in sorted(sessions)},  # type: ignore[type-var]
+        state={(agent, session): await store.state(agent, session or "") for agent, session in sorted(sessions)},
         world=world,
         agents=agents,
         accepted=list(accepted),
@@ -86,7 +87,7 @@ def journals_are_whole(evidence: Evidence) -> Iterator[str]:
         run = evidence.runs[id]
         if [event.seq for event in events] != list(range(1, len(events) + 1)):
             yield f"{id}: its numbers are {[event.seq for event in events]}"
-        if any(later.time_us < earlier.time_us for earlier, later in zip(events, events[1:], strict=False)):
+        if any(later.time_us < earlier.time_us for earlier, later in pairwise(events)):
             yield f"{id}: its time goes back"
         if any(event.terminal for event in events[:-1]):
             yield f"{id}: something follows its end"
@@ -351,10 +352,6 @@ def _origin(evidence: Evidence, run: str, seq: int) -> str:
     """The run that an event of a shared journal was written by, following copied settlements as well."""
     forked = evidence.runs[run].forked_from
     return run if forked is None or seq > forked[1] else _origin(evidence, forked[0], seq)
-
-
-def _letter(sender: str | None, topic: str, value: Any) -> str:
-    return encode([sender, topic, value])
 
 
 def _letter(data: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from perdure.agents.agent import Agent
+from perdure.agents.agent import AnyAgent
 from perdure.errors import PerdureError
 from perdure.runtime import RunHandle, Runtime
 from perdure.store.contract import RunFilter
@@ -18,7 +18,7 @@ from perdure.testing.world import FileWorld
 from perdure.values.runs import Run, RunStatus
 
 #: What is started, with how many kinds of input; the draw decides about the details.
-_STARTS: list[tuple[Agent[Any, Any], Callable[[random.Random], tuple[Any, ...]]]] = [
+_STARTS: list[tuple[AnyAgent, Callable[[random.Random], tuple[Any, ...]]]] = [
     (flows.errand, lambda dice: ([f"item {n}" for n in range(dice.randint(1, 4))],)),
     (flows.fan, lambda dice: (dice.randint(1, 4),)),
     (flows.asker, lambda dice: (f"question {dice.randint(1, 3)}",)),
@@ -97,7 +97,7 @@ class Load:
         await self._start(flows.responder, session=room)
         await self._start(flows.caller, room, self._dice.randint(1, 3), session=f"{room} caller")
 
-    async def _start(self, agent: Agent[Any, Any], *arguments: Any, session: str | None = None) -> None:
+    async def _start(self, agent: AnyAgent, *arguments: Any, session: str | None = None) -> None:
         self.started += 1
         key = f"start {self.started}"
         self._history.note("start", key=key, agent=agent.name, arguments=arguments)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from perdure.agents.agent import Agent, agent
+from perdure.agents.agent import AnyAgent, agent
 from perdure.agents.attempt import current_step
 from perdure.agents.context import Context
 from perdure.agents.tool import DID_NOT_HAPPEN, Happened, tool
@@ -117,7 +117,13 @@ async def tally(ctx: Context, number: int) -> int:
     return int(ctx.state["total"])
 
 
-AGENTS: list[Agent[Any, Any]] = [wanderer, tally]
+AGENTS: list[AnyAgent] = [wanderer, tally]
+
+
+def _go(ctx: Context, plan: Plan) -> Awaitable[list[Any]]:
+    # As a plain function: an agent that is called inside another is part of that run.
+    begun: Awaitable[list[Any]] = wanderer.function(ctx, plan)
+    return begun
 
 
 def _last(done: list[Any]) -> str:
@@ -151,18 +157,18 @@ async def _tell(ctx: Context, after: str, session: str, tag: str) -> str:
 
 
 async def _all(ctx: Context, after: str, plans: list[Plan]) -> list[Any]:
-    return list(await asyncio.gather(*(wanderer(ctx, plan) for plan in plans)))
+    return list(await asyncio.gather(*(_go(ctx, plan) for plan in plans)))
 
 
 async def _group(ctx: Context, after: str, plans: list[Plan]) -> list[Any]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_collect(wanderer(ctx, plan))) for plan in plans]
+        tasks = [group.create_task(_collect(_go(ctx, plan))) for plan in plans]
     return [task.result() for task in tasks]
 
 
 async def _first(ctx: Context, after: str, plans: list[Plan]) -> str:
-    tasks = [asyncio.create_task(_collect(wanderer(ctx, plan))) for plan in plans]
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    tasks = [asyncio.create_task(_collect(_go(ctx, plan))) for plan in plans]
+    _done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
@@ -172,7 +178,7 @@ async def _first(ctx: Context, after: str, plans: list[Plan]) -> str:
 async def _within(ctx: Context, after: str, seconds: float, plan: Plan) -> str:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await wanderer(ctx, plan)
+            await _go(ctx, plan)
     return ANYTHING
 
 

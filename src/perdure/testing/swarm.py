@@ -113,5 +113,5 @@ _STORE_CALLS = frozenset({"commit", "claim", "release", "read"})
 
 async def _wait(host: SimulatedHost, seconds: float) -> None:
     over = host.create_future()
-    host.call_later(seconds, lambda: over.done() or over.set_result(None))
+    host.call_later(seconds, lambda: over.done() or over.set_result(None))  # type: ignore[func-returns-value]
     await over

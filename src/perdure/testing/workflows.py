@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.agents.agent import Agent, agent
+from perdure.agents.agent import AnyAgent, agent
 from perdure.agents.attempt import current_step
 from perdure.agents.context import Context
 from perdure.agents.tool import tool
@@ -222,7 +222,7 @@ async def pausable(ctx: Context) -> list[str]:
     return [first, await ship("after the pause")]
 
 
-AGENTS: list[Agent[Any, Any]] = [
+AGENTS: list[AnyAgent] = [
     errand, fan, asker, sleeper, caller, responder, parent, saga, counter, relay, spender, waiter, waiter_child, booker,
     pausable,
 ]  # fmt: skip
@@ -339,8 +339,8 @@ async def _cancel(runtime: Runtime) -> Any:
     with contextlib.suppress(AlreadySettled):
         await handle.cancel("enough")
     ends = [await outcome(handle)]
-    for run in await runtime.runs(RunFilter(agent="waiter_child")):
-        ends.append(await outcome(await runtime.run(run.id)))
+    children = await runtime.runs(RunFilter(agent="waiter_child"))
+    ends += [await outcome(await runtime.run(run.id)) for run in children]
     return ends
 
 
