@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 
-import pytest
 from pydantic import TypeAdapter
 
 from perdure import Context, Runtime, agent, tool
@@ -469,7 +468,6 @@ def test_a_signal_that_a_slow_read_brings_again_is_taken_once():
     assert run_simulated(scenario) == list(range(30))
 
 
-@pytest.mark.xfail(reason="Writer: a draft of its own uses up the write_now of the draft that gathers beside it")
 def test_what_gathers_beside_a_draft_of_its_own_is_written():
     """A timer and a question are due at once: what the timer leads to is written after the expiry of the question."""
 
@@ -481,7 +479,6 @@ def test_what_gathers_beside_a_draft_of_its_own_is_written():
     assert run_simulated(scenario) == ["done", "nobody"]
 
 
-@pytest.mark.xfail(reason="the stores close asks before they open them: opened and withdrawn in one draft, it stays open")
 def test_a_question_that_is_withdrawn_at_once_is_not_left_open():
     """The inbox shows nothing of it."""
 

@@ -292,7 +292,9 @@ def _unknown_is_not_happened() -> Patch:
 
 def _key_per_attempt() -> Patch:
     def make(init: Any) -> Any:
-        def init_with_other_key(self: Attempt, run: str, session: Any, step: int, attempt: int, key: str, *more: Any) -> None:
+        def init_with_other_key(
+            self: Attempt, run: str, session: Any, step: int, attempt: int, key: str, *more: Any
+        ) -> None:
             init(self, run, session, step, attempt, f"{key}:{attempt}", *more)
 
         return init_with_other_key
@@ -392,7 +394,7 @@ def _told_before_commit() -> Patch:
     """A result reaches the agent before it is durable."""
 
     def make(completed: Any) -> Any:
-        def tell_at_once(self: Steps, attempt: Any, result: str) -> None:
+        def tell_at_once(self: Any, attempt: Any, result: str) -> None:
             call, activation = attempt.call, self._activation
             raw = f'{{"step":{call.step},"result":{result}}}'
             if not attempt.statements and self.attempts.get(call.step) is attempt and not activation.writer.closed:
