@@ -158,8 +158,6 @@ class Activation:
         if progressed:
             self.strikes = 0
         self.status, self._wake_at, self._wait, self._row_dirty = status, wake_at, detail, False
-        if wake_at is not None:
-            self.kernel.due_at(wake_at)
         return RunUpdate(
             status=status, updated=now, reason=None if wait is None else wait.reason, wait=detail, wake_at=wake_at,
             attempt=self.run.attempt, strikes=self.strikes,
@@ -168,6 +166,8 @@ class Activation:
     def written(self, draft: Draft, events: list[Event], signal_ids: list[int]) -> None:
         self._taken.difference_update(draft.consume)
         self.kernel.taken.add(draft.consume)
+        if self._wake_at is not None:
+            self.kernel.due_at(self._wake_at)  # only now: an alarm that rings before the row is there finds nothing
         if events:
             self.kernel.published(self.run.id, events)
         for new in draft.create:

@@ -19,8 +19,10 @@ class CommitLog:
     """All accepted writes of a test, over all nodes."""
 
     def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
-        #: run -> when its end was committed, in the time of the test
+        #: run -> when its end was committed, in the time of the test; in order of commit
         self.ended: dict[str, float] = {}
+        #: runs that were sent word to stop
+        self.told_to_stop: set[str] = set()
         self._now = now
         #: every accepted event, in order of commit
         self.events: list[Event] = []
@@ -70,6 +72,7 @@ class CommitLog:
         fence = transaction.fence
         if fence is not None and fence.epoch != self._epochs.get(fence.shard):
             self.violations.append(f"{fence.shard}: a write of epoch {fence.epoch} was accepted in a later one")
+        self.told_to_stop |= {signal.run for signal in transaction.signals if signal.kind == "cancel" and signal.run}
         for event in transaction.events:
             self._note_event(event)
         for new in transaction.create:

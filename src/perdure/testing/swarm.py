@@ -63,11 +63,11 @@ class Mix:
             kill_rate=sometimes(0.05, 0.2, 0.5),
             freeze_rate=sometimes(0.03, 0.1),
             jump_rate=sometimes(0.05, 0.2),
-            poison_rate=dice.choice([0.0] * 9 + [0.03]),
+            poison_rate=dice.choice([0.0] * 7 + [0.05]),
             death_is_known=dice.random() < 0.7,
             idle_most=dice.choice([0, 1, 256]),
             idle_seconds=dice.choice([0.5, 10.0]),
-            requests_rate=dice.choice([1.0, 4.0, 10.0]),
+            requests_rate=dice.choice([1.0, 3.0, 8.0]),
             inside_share=dice.choice([0.0, 0.5, 1.0]),
         )
 
@@ -89,11 +89,11 @@ class Weather:
         dice, mix = self._dice, self._mix
         if point == "poison":
             await self._die()
+        if self.fine:
+            return
         seconds = mix.store_seconds if point.rpartition(" ")[2] in _STORE_CALLS else mix.tool_seconds
         if seconds and dice.random() < 0.7:
             await _wait(self._host, dice.random() * seconds)
-        if self.fine:
-            return
         if point == "before commit" and self._host.time() < self.full_until:
             raise StoreFull("the disk is full")
         if not self._deadly or point == "read":
