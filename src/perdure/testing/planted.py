@@ -40,7 +40,7 @@ from perdure.store.contract import Signal, Transaction
 from perdure.store.memory import MemoryStore
 from perdure.store.memory.commit import Commit
 from perdure.store.memory.data import Data
-from perdure.testing.simulator import simulate
+from perdure.testing.simulation import simulate
 from perdure.values.effects import Effect
 from perdure.values.events import Event
 from perdure.values.runs import RunStatus
