@@ -203,7 +203,7 @@ def test_a_question_taken_back_at_once_is_never_in_the_inbox(world):
 
 
 def test_what_a_timeout_sets_off_is_written_beside_an_expiry_of_the_same_moment(world):
-    """The timer and the question's deadline are due together: the run goes on, nothing stays unwritten."""
+    """The timer and the question's deadline are due together, and the agent ends at once: its end is written."""
 
     @tool(effect="read", retries=5)
     async def failing() -> None:
