@@ -24,7 +24,7 @@ from perdure.store.contract import Store
 from perdure.testing.clients import Clients
 from perdure.testing.commit_log import CommitLog
 from perdure.testing.history import History, check_history
-from perdure.testing.host import SimulatedClock, SimulatedHost, Stuck, run_simulated
+from perdure.testing.host import SimulatedClock, SimulatedHost, run_simulated
 from perdure.testing.invariants import Evidence, find_violations, gather_evidence
 from perdure.testing.plans import AGENTS, Planner, fits, foretell, the_pace
 from perdure.testing.swarm import Mix, Weather
@@ -69,8 +69,8 @@ def simulate(seed: int) -> Report:
         simulation = _Simulation(seed, dice)
         try:
             return run_simulated(simulation.run, pick=dice.randrange)
-        except Stuck as stuck:
-            simulation.report.violations.append(f"stuck: {stuck}")
+        except Exception as error:  # noqa: BLE001 - whatever breaks a simulation is what it found
+            simulation.report.violations.append(f"broken off by {type(error).__name__}: {error}")
             return simulation.report
 
 

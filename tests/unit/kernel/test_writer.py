@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from perdure.kernel.draft import Draft, Entry
 from perdure.kernel.writer import Writer
 from perdure.store.contract import Fence
@@ -30,13 +32,19 @@ class Author:
 
     def __init__(self):
         self.types = []
-        self.writer = None
+        self.writer: Any = None
 
     def before_writing(self):
         pass
 
     def row_update(self, draft, now):
         return None
+
+    def refused(self, draft, refusal):
+        raise refusal
+
+    def written_late(self, draft, *, accepted):
+        raise AssertionError("nothing is closed here")
 
     def written(self, draft, events, signal_ids):
         self.types += [event.type for event in events]
@@ -47,7 +55,8 @@ class Author:
 
 def test_what_is_added_while_a_draft_waits_alone_is_written_after_it():
     """An agent ends at a timer while the expiry of a question is still to be written: its end is not forgotten."""
-    commits, author = Commits(), Author()
+    commits: Any = Commits()
+    author: Any = Author()
     run = Run("run_1", "a", "1", None, "a:0", RunStatus.RUNNING, 0, 0)
     writer = author.writer = Writer(run, Fence("a:0", 1), commits, FakeClock(), author)
     writer.append("timer.fired", 1, None, "{}")
