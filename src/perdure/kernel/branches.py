@@ -43,9 +43,11 @@ async def fork(
     _check_consent(run, events, step)
     cut = _cut_before(run, events, step)
     id = new_run_id(kernel.clock.now_us())
-    new = _forked_run(kernel, run, id, cut, not_before=events[cut - 1].time_us)
+    settlements = _settlements(events, cut, except_for=step)
+    not_before = max(event.time_us for event in (events[cut - 1], *settlements))
+    new = _forked_run(kernel, run, id, cut, not_before=not_before)
     own = [_event(new, cut + 1, "run.forked", None, None, _forked_data(run, events, step, input_json))]
-    for settled in _settlements(events, cut, except_for=step):
+    for settled in settlements:
         own.append(_event(new, cut + 1 + len(own), settled.type, settled.step, settled.attempt, settled.raw))
     if result is not UNCHANGED:
         own += _forced_result(new, events, step, result, cut + 1 + len(own))

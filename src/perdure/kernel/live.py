@@ -96,6 +96,9 @@ class LiveRuns:
             if id is None:
                 self._kernel.spawn_task(self._wake_session(signal.agent, signal.session))
                 return
+        self._take_for(id, signal)
+
+    def _take_for(self, id: str, signal: Signal) -> None:
         if self._coming(id):
             self._held[id].append(signal)
         elif id in self._live:
@@ -154,7 +157,8 @@ class LiveRuns:
             with self._kernel.taken.reading():
                 signals = await self._kernel.store.run_signals(active.id)
                 for signal in self._kernel.taken.still_there(signals):
-                    self.take(signal)
+                    # Not `take`: it would look the session up again, and for ever where the run is only passing through.
+                    self._take_for(active.id, signal)
         else:
             self.offer(active)
 
