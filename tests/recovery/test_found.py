@@ -499,7 +499,6 @@ def test_a_question_that_is_withdrawn_at_once_is_not_left_open():
     assert run_simulated(scenario) == []
 
 
-@pytest.mark.xfail(reason="fork: what is copied of the original's later settlements is older than they are")
 def test_what_a_fork_copies_is_not_older_than_it_was():
     """A timer that had fired in the original has fired, in the fork, when it was due and not before."""
 
@@ -517,11 +516,7 @@ def test_what_a_fork_copies_is_not_older_than_it_was():
 
 @pytest.mark.parametrize(
     "seed",
-    [
-        pytest.param(
-            1049, marks=pytest.mark.xfail(reason="LiveRuns: take and _wake_session hand mail to each other for ever")
-        )
-    ],
+    [1049],
 )
 def test_seeds_that_failed_once(seed):
     """What no small test shows."""
