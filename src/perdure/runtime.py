@@ -185,11 +185,14 @@ class Runtime:
     async def resolve(self, id: str, step: int, outcome: str, *, result: Any = None, by: str | None = None) -> None:
         """Settle a step of unknown outcome: `happened` (with its result), `run-again` or `fail`.
 
-        Raises NotFound, InvalidInput (the result does not fit the step's type), AlreadySettled.
+        It is said of the attempt that is in the dark now, and of no later one. The same again changes nothing.
+        Raises NotFound, InvalidInput (the result does not fit the step's type), AlreadySettled (the run is over, or
+        something else was said and is not carried out yet).
         """
         if outcome not in ("happened", "run-again", "fail"):
             raise InvalidSetting(f"outcome must be happened, run-again or fail, not {outcome!r}")
-        run = await self._open_run(id)
+        run = await self.find(id)
+        _refuse_ended(run)
         wait = run.wait or {}
         unknown = [event for event in await self.store.events(run.id) if event.step == step]
         if not unknown or unknown[-1].type != "step.unknown":
@@ -198,8 +201,15 @@ class Runtime:
             )
         if outcome == "happened":
             check_answer(f"{run.id}:{step}", unknown[-1].data.get("schema"), result)
-        data = {"step": step, "outcome": outcome, "result": result, "by": by}
-        await self._signal(run, "resolve", encode_given(data))
+        data = {"step": step, "attempt": unknown[-1].attempt, "outcome": outcome, "result": result, "by": by}
+        said = await self._said_of(unknown[-1])
+        if said is None:
+            await self._signal(run, "resolve", encode_given(data))
+        elif (said["outcome"], said["result"]) != (outcome, result):
+            raise AlreadySettled(
+                f"step {step} of {run.id} is settled as {said['outcome']} by {said['by'] or 'somebody'}; "
+                f"a worker carries that out: perdure work FILE.py"
+            )
 
     # People.
 
@@ -277,10 +287,14 @@ class Runtime:
             [end] = await self.store.events(run.id, run.seq - 1)
             if end.type == "run.continued":
                 run = await self.find(end.data["run"])
-        if run.status.terminal:
-            again = f"perdure fork {run.id} --at STEP"
-            raise AlreadySettled(f"{run.id} has {run.status}; to go on from one of its steps: {again}")
+        _refuse_ended(run)
         return run
+
+    async def _said_of(self, unknown: Event) -> dict[str, Any] | None:
+        """What somebody said became of an attempt, while no worker has carried it out."""
+        said = [decode(signal.data) for signal in await self.store.run_signals(unknown.run) if signal.kind == "resolve"]
+        about = [data for data in said if (data["step"], data["attempt"]) == (unknown.step, unknown.attempt)]
+        return about[0] if about else None
 
     async def _signal(self, run: Run, kind: str, data: str) -> None:
         self._alive()
@@ -422,6 +436,12 @@ def _busy(value: str | None) -> Busy | None:
         return Busy(value)
     except ValueError:
         raise InvalidSetting(f"busy must be one of {', '.join(Busy)}, not {value!r}") from None
+
+
+def _refuse_ended(run: Run) -> None:
+    if run.status.terminal:
+        again = f"perdure fork {run.id} --at STEP"
+        raise AlreadySettled(f"{run.id} has {run.status}; to go on from one of its steps: {again}")
 
 
 def _refuse_unknown(id: str, edit: dict[str, Any], detail: dict[str, Any]) -> None:

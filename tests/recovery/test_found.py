@@ -10,10 +10,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from perdure import Context, Runtime, agent, tool
+from perdure.agents.attempt import current_step
 from perdure.agents.context import RunInfo, run_agent
 from perdure.errors import StoreBroken
 from perdure.journal.brain import Brain
 from perdure.journal.commands import Call
+from perdure.kernel.starting import put_signal
 from perdure.store import MemoryStore, SqliteStore, Store
 from perdure.testing import simulator
 from perdure.testing.boundaries import MemoryDisk, try_out
@@ -21,6 +23,7 @@ from perdure.testing.host import SimulatedClock, SimulatedHost, run_simulated
 from perdure.testing.workflows import WORKFLOWS
 from perdure.values.clock import from_iso
 from perdure.values.events import Event
+from perdure.values.json import encode
 
 
 @tool(effect="read")
@@ -177,6 +180,22 @@ async def flighty(ctx: Context) -> None:
 async def napping_putter(ctx: Context) -> None:
     """A timer and a step at once."""
     await asyncio.gather(asyncio.sleep(1), put())
+
+
+acted: list[int] = []
+
+
+@tool(effect="once")
+async def act() -> None:
+    """Acts, and takes a minute to say so."""
+    acted.append(current_step().attempt)
+    await asyncio.sleep(60)
+
+
+@agent
+async def actor(ctx: Context) -> None:
+    """Acts once."""
+    await act()
 
 
 @agent
@@ -521,3 +540,51 @@ def test_what_a_fork_copies_is_not_older_than_it_was():
 def test_seeds_that_failed_once(seed):
     """What no small test shows."""
     assert simulator.main(["--seed", str(seed)]) == 0
+
+
+def test_a_decision_is_about_the_attempt_that_it_was_made_for():
+    """Said twice that attempt 1 did not happen: that says nothing of attempt 2, which is asked about again."""
+    acted.clear()
+
+    class Deadly(MemoryStore):
+        async def commit(self, batch):
+            verdicts = await super().commit(batch)
+            if any(event.type == "run.resumed" for transaction in batch for event in transaction.events):
+                nodes[-1].kernel.kill()
+            return verdicts
+
+        async def run_signals(self, run):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return await super().run_signals(run)
+
+    nodes = []
+
+    async def scenario(host):
+        store = Deadly(clock=SimulatedClock(host))
+        client = Runtime(store, [actor], work=False, clock=SimulatedClock(host))
+        await client.kernel.start(work=False)
+        run = await client.start(actor)
+
+        async def live_a_second():
+            nodes.append(runtime_on(host, store, actor))
+            await nodes[-1].kernel.start()
+            await asyncio.sleep(1)
+            nodes[-1].kernel.kill()
+            store.bury(nodes[-1].kernel.node)
+
+        await live_a_second()
+        await live_a_second()
+        await client.resolve(run.id, 1, "run-again")
+        await client.pause(run.id)
+        # A second client, that looked before the first one had spoken:
+        said = {"step": 1, "attempt": 1, "outcome": "run-again", "result": None, "by": None}
+        await put_signal(client.kernel, {"run": run.id, "agent": "actor"}, "resolve", encode(said))
+        await live_a_second()
+        await client.resume(run.id)
+        await live_a_second()
+        await live_a_second()
+        return (await client.find(run.id)).wait["kind"]
+
+    assert run_simulated(scenario) == "unknown"
+    assert acted == [1, 2]

@@ -19,7 +19,7 @@ from perdure import (
     current_step,
     tool,
 )
-from perdure.errors import InvalidInput, NotFound, StepError, UnknownOutcome
+from perdure.errors import AlreadySettled, InvalidInput, NotFound, StepError, UnknownOutcome
 from tests.scenario.worlds import Box, play, settle
 
 
@@ -195,6 +195,55 @@ def test_a_resolution_of_the_wrong_type_is_refused(world):
         assert (await world.becomes(run, "waiting")).wait["kind"] == "unknown"
         await world.rt.resolve(run.id, 1, "happened", result="right")
         assert await (await world.rt.run(run.id)).result() == "right"
+
+    play(world, scenario)
+
+
+def test_two_people_cannot_settle_the_same_step_differently(world):
+    """While the first word waits to be carried out, it may be repeated, and another is refused."""
+    box = Box()
+    paying = once_agent(box)
+
+    async def scenario():
+        await world.start(paying)
+        run = await world.rt.start(paying)
+        await settle()
+        await world.restart(paying)
+        await world.becomes(run, "waiting")
+        await world.rt.pause(run.id)
+        await world.becomes(run, "paused")
+        await world.rt.resolve(run.id, 1, "happened", result="x", by="ann")
+        await world.rt.resolve(run.id, 1, "happened", result="x", by="bob")
+        with pytest.raises(AlreadySettled, match="settled as happened by ann"):
+            await world.rt.resolve(run.id, 1, "run-again")
+        await world.rt.resume(run.id)
+        assert await (await world.rt.run(run.id)).result() == "x"
+
+    play(world, scenario)
+    assert box.calls == ["pay"]
+
+
+def test_a_step_of_a_run_that_went_on_elsewhere_is_settled_in_its_own_run(world):
+    """The run that continues another has steps of its own: what is said of the first never reaches it."""
+    box = Box()
+    paying = once_agent(box)
+
+    @agent
+    async def moving_on(ctx: Context, moved: bool) -> str:
+        if not moved:
+            await ctx.continue_as(moved=True)
+        return await paying(ctx)
+
+    async def scenario():
+        await world.start(moving_on)
+        run = await world.rt.start(moving_on, False)
+        await settle()
+        await world.restart(moving_on)
+        await world.becomes(f"{run.id}~2", "waiting")
+        with pytest.raises(AlreadySettled, match="has succeeded"):
+            await world.rt.resolve(run.id, 1, "run-again")
+        await world.rt.resolve(f"{run.id}~2", 1, "happened", result="x")
+        await world.becomes(f"{run.id}~2", "succeeded")
 
     play(world, scenario)
 

@@ -334,13 +334,14 @@ class Activation:
 
         False when it must wait: for whoever follows this run, or until the run goes on.
         """
+        if signal.id in self._taken:
+            return True
         if self.over or (signal.kind == "resolve" and (self.dormant or self.paused)):
             return False
-        if signal.id not in self._taken:
-            self._taken.add(signal.id)
-            self.writer.draft.consume.append(signal.id)
-            self.kernel.apply_signal(self, signal)
-            self.writer.write_now()
+        self._taken.add(signal.id)
+        self.writer.draft.consume.append(signal.id)
+        self.kernel.apply_signal(self, signal)
+        self.writer.write_now()
         return True
 
     def pause(self, raw: str) -> None:

@@ -142,6 +142,8 @@ class LiveRuns:
         run = await self._kernel.store.run(id)
         if run is None or self.is_live(id):
             pass  # what came to life meanwhile reads its mail itself; giving it this copy could do it twice
+        elif run.status.terminal and signal.run is None:
+            await self._wake_session(signal.agent, signal.session or "")  # mail of the session: its next run reads it
         elif run.status.terminal:
             await self._kernel.redirect(run, signal)
         elif signal.kind in CONTROL:

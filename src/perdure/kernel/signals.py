@@ -73,7 +73,7 @@ def _child(activation: Activation, data: dict[str, Any], raw: str) -> None:
 
 
 def _resolve(activation: Activation, data: dict[str, Any], _: str) -> None:
-    refusal = activation.steps.resolve(data["step"], data["outcome"], data.get("result"), data.get("by"))
+    refusal = activation.steps.resolve(data["step"], data["attempt"], data["outcome"], data["result"], data["by"])
     if refusal is not None:
         activation.writer.append("run.warning", None, None, event_data(message=refusal))
 

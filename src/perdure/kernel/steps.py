@@ -114,11 +114,14 @@ class Steps:
         """The wait before the next attempt is over."""
         self._again(self.retrying.pop(step))
 
-    def resolve(self, step: int, outcome: str, result: Any, by: str | None) -> str | None:
-        """A person settles an unknown step; returns why it cannot be, or None."""
+    def resolve(self, step: int, attempt: int, outcome: str, result: Any, by: str | None) -> str | None:
+        """A person settles an unknown attempt of a step; returns why it cannot be, or None."""
         call = self.unknown.get(step)
         if call is None:
             return f"step {step} is not of unknown outcome"
+        if attempt != self._attempt_number(step):
+            # Said twice of attempt 1, and attempt 2 is in the dark meanwhile: nobody has looked into that one.
+            return f"step {step}: {outcome!r} was said of attempt {attempt}, not of attempt {self._attempt_number(step)}"
         text = None
         if outcome == "happened":
             text = encode(result)

@@ -52,7 +52,7 @@ class Clients:
                 if (run.wait or {}).get("kind") == "pause":
                     await runtime.resume(run.id)
                 elif run.status is RunStatus.QUARANTINED:
-                    await (runtime.cancel if self._is_poisoned(run) else runtime.retry)(run.id)
+                    await (runtime.cancel if await _is_poisoned(runtime, run) else runtime.retry)(run.id)
         await self._resolve(runtime)
         for ask in await runtime.inbox():
             await self._decide_ask(runtime, ask)
@@ -114,16 +114,17 @@ class Clients:
 
     async def _fork(self, runtime: Runtime) -> None:
         run = await self._some_run(runtime)
-        if run is not None and run.steps and run.parent is None and not self._is_poisoned(run):
+        if run is not None and run.steps and run.parent is None and not await _is_poisoned(runtime, run):
             await runtime.fork(run.id, at=self._dice.randint(1, run.steps))
 
     async def _some_run(self, runtime: Runtime) -> Run | None:
         runs = await runtime.runs(RunFilter(limit=30))
         return self._dice.choice(runs) if runs else None
 
-    def _is_poisoned(self, run: Run) -> bool:
-        plan = self.arguments.get(run.idempotency_key or "")
-        return isinstance(plan, list) and plan[0][0] == "poison"
+
+async def _is_poisoned(runtime: Runtime, run: Run) -> bool:
+    [queued, *_] = await runtime.journal(run.id)  # a fork has no idempotency key, but the same input
+    return '"poison"' in queued.raw
 
 
 async def _politely(request: Request) -> None:
