@@ -199,6 +199,12 @@ async def actor(ctx: Context) -> None:
 
 
 @agent
+async def hearer(ctx: Context) -> str:
+    """Ends with the first letter of its session."""
+    return await ctx.receive("letter", str)
+
+
+@agent
 async def leaver(ctx: Context, left: int) -> str:
     """Leaves a child behind and goes on in a new run, whose first step is a wait."""
     if left == 0:
@@ -540,6 +546,24 @@ def test_what_a_fork_copies_is_not_older_than_it_was():
 def test_seeds_that_failed_once(seed):
     """What no small test shows."""
     assert simulator.main(["--seed", str(seed)]) == 0
+
+
+def test_mail_that_finds_a_run_ended_is_for_the_next_of_its_session():
+    """It was on its way to a run that ended meanwhile: it must not be taken away with it."""
+
+    async def scenario(host):
+        clock = SimulatedClock(host)
+        async with Runtime(MemoryStore(clock=clock), [hearer], clock=clock) as rt:
+            first = await rt.start(hearer, session="s")
+            await rt.send("s", "letter", "for the first", agent="hearer")
+            await first.result()
+            await rt.send("s", "letter", "for the second", agent="hearer")
+            [letter] = await rt.store.run_signals(first.id)
+            await rt.kernel.live._wake(first.id, letter)
+            second = await rt.start(hearer, session="s")
+            return await second.result()
+
+    assert run_simulated(scenario) == "for the second"
 
 
 def test_a_decision_is_about_the_attempt_that_it_was_made_for():

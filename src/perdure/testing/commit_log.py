@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from math import inf
 
 from perdure.store.contract import Lease, Store, Transaction
 from perdure.testing.host import current_node
@@ -18,12 +19,14 @@ from perdure.values.json import encode
 class CommitLog:
     """All accepted writes of a test, over all nodes."""
 
-    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: 0.0, latest_us: Callable[[], float] = lambda: inf) -> None:
         #: run -> when its end was committed, in the time of the test; in order of commit
         self.ended: dict[str, float] = {}
         #: runs that were sent word to stop
         self.told_to_stop: set[str] = set()
         self._now = now
+        #: what the most advanced clock of all has ever shown
+        self._latest_us = latest_us
         #: every accepted event, in order of commit
         self.events: list[Event] = []
         self.violations: list[str] = []
@@ -90,6 +93,8 @@ class CommitLog:
     def _note_event(self, event: Event) -> None:
         if event.run in self.ended:
             self.violations.append(f"{event.run}: {event.type} was accepted after its end")
+        if event.time_us > self._latest_us():
+            self.violations.append(f"{event.run}: {event.type} is dated in the future")
         self.events.append(event)
         session = self._sessions.get(event.run)
         if event.type == "step.started":

@@ -92,12 +92,14 @@ class _Simulation:
         self._clients = Clients(dice, Planner(dice, self._mix.poison_rate), self._world, self._history)
         self._nodes: dict[str, Runtime] = {}
         self._clocks: list[SimulatedClock] = []
+        self._most_ahead_us = 0
         self._frozen: set[str] = set()
         self._kept: list[Any] = []
 
     async def run(self, host: SimulatedHost) -> Report:
         self._host = host
-        self._log = CommitLog(host.time)
+        self._true_clock = SimulatedClock(host)
+        self._log = CommitLog(host.time, lambda: self._true_clock.now_us() + self._most_ahead_us)
         self._weather = Weather(host, self._mix, self._dice)
         self._mild = Weather(host, self._mix, self._dice, deadly=False)
         self._store = MemoryStore(clock=SimulatedClock(host), slots=2)
@@ -163,6 +165,7 @@ class _Simulation:
         async for _ in self._victims(self._mix.jump_rate):
             clock = self._dice.choice(self._clocks)
             clock.ahead_us = self._dice.choice([0, self._dice.randint(-60_000_000, 60_000_000)])
+            self._most_ahead_us = max(self._most_ahead_us, clock.ahead_us)
 
     async def _fill(self) -> None:
         async for _ in self._victims(self._mix.full_rate):
