@@ -229,14 +229,14 @@ def test_a_step_of_a_run_that_went_on_elsewhere_is_settled_in_its_own_run(world)
     paying = once_agent(box)
 
     @agent
-    async def moving_on(ctx: Context, moved: bool) -> str:
-        if not moved:
-            await ctx.continue_as(moved=True)
+    async def moving_on(ctx: Context, part: int) -> str:
+        if part == 1:
+            await ctx.continue_as(2)
         return await paying(ctx)
 
     async def scenario():
         await world.start(moving_on)
-        run = await world.rt.start(moving_on, False)
+        run = await world.rt.start(moving_on, 1)
         await settle()
         await world.restart(moving_on)
         await world.becomes(f"{run.id}~2", "waiting")

@@ -121,7 +121,9 @@ class Steps:
             return f"step {step} is not of unknown outcome"
         if attempt != self._attempt_number(step):
             # Said twice of attempt 1, and attempt 2 is in the dark meanwhile: nobody has looked into that one.
-            return f"step {step}: {outcome!r} was said of attempt {attempt}, not of attempt {self._attempt_number(step)}"
+            return (
+                f"step {step}: {outcome!r} was said of attempt {attempt}, not of attempt {self._attempt_number(step)}"
+            )
         text = None
         if outcome == "happened":
             text = encode(result)
