@@ -140,6 +140,10 @@ class StoreCorrupt(StoreError):
     """The file is damaged or is not a Perdure store."""
 
 
+class JournalDamaged(PerdureError):
+    """An event of a run cannot be read back. Other runs are not concerned."""
+
+
 class StoreReadOnly(StoreError):
     """The directory or file cannot be written."""
 

@@ -41,6 +41,9 @@ Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 DEFAULT_STORE = "sqlite:///.perdure/perdure.db"
+#: An id may be given by its end, if that is this long; it is looked for among so many that are open.
+_ENDING_LEAST = 3
+_ASKS_SEARCHED = 100_000
 
 
 class Runtime:
@@ -213,9 +216,26 @@ class Runtime:
 
     # People.
 
-    async def inbox(self, *, to: str | None = None, run: str | None = None) -> list[Ask]:
-        """Open questions and approvals, oldest first."""
-        return await self.store.asks(to=to, run=run)
+    async def inbox(self, *, to: str | None = None, run: str | None = None, limit: int = 1000) -> list[Ask]:
+        """Open questions and approvals, oldest first, at most `limit`."""
+        return await self.store.asks(to=to, run=run, limit=limit)
+
+    async def find_ask(self, id: str) -> Ask:
+        """The question or approval with this id, or the only open one whose id ends so (3 characters at least).
+
+        Raises NotFound, InvalidInput (several end so).
+        """
+        ask = await self.store.ask(id)
+        if ask is not None:
+            return ask
+        open_asks = await self.store.asks(limit=_ASKS_SEARCHED) if len(id) >= _ENDING_LEAST else []
+        matching = [ask for ask in open_asks if ask.id.endswith(id)]
+        if len(matching) > 1:
+            some = ", ".join(ask.id for ask in matching[:3])
+            raise InvalidInput(f"{len(matching)} open questions and approvals end in {id!r}, say which: {some}")
+        if not matching:
+            raise NotFound(f"no question or approval {id!r}; list them with: perdure inbox")
+        return matching[0]
 
     async def answer(self, id: str, value: Any, *, by: str | None = None) -> None:
         """Answer a question. The same answer again changes nothing, so a program that is run again may repeat it.
@@ -301,12 +321,7 @@ class Runtime:
         await put_signal(self.kernel, {"run": run.id, "agent": run.agent}, kind, data)
 
     async def _ask(self, id: str, kind: str) -> Ask:
-        ask = await self.store.ask(id)
-        if ask is None:
-            matching = [ask for ask in await self.store.asks() if ask.id.endswith(id)] if len(id) >= 3 else []
-            ask = matching[0] if len(matching) == 1 else None
-        if ask is None:
-            raise NotFound(f"no question or approval {id!r}; list them with: perdure inbox")
+        ask = await self.find_ask(id)
         if ask.kind != kind:
             verb = "approve" if ask.kind == "approval" else "answer"
             raise InvalidInput(f"{ask.id} is an {ask.kind}: {verb} it with: perdure {verb} {ask.id}")

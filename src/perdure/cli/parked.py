@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure.cli.why import Explainer, Why
+from perdure.cli.why import Explainer, Why, is_paused
 from perdure.store.contract import RunFilter
 from perdure.values.clock import SystemClock
 from perdure.values.runs import Run, RunStatus
@@ -38,6 +38,8 @@ async def _blocking(runtime: Runtime, run: Run) -> Run | None:
     """The run that must be moved from outside before `run` can move, or None while something moves by itself."""
     match run.status:
         case RunStatus.PAUSED | RunStatus.QUARANTINED:
+            return run
+        case RunStatus.QUEUED if is_paused(run):
             return run
         case RunStatus.QUEUED if run.session is not None:
             active = await runtime.store.session_active(run.agent, run.session)

@@ -134,39 +134,33 @@ def _print_ask(ask: Ask, now: int) -> None:
 async def _answer(id: str, value: Any, store: str, *, as_json: bool) -> int:
     async with client(store) as runtime:
         ask, run = await _find(runtime, id)
-        await runtime.answer(ask.id if ask else id, value, by=person())
+        await runtime.answer(ask.id, value, by=person())
         return await _say_settled(runtime, ask, run, "answered", as_json=as_json)
 
 
 async def _approve(id: str, edit: dict[str, Any] | None, note: str | None, store: str, *, as_json: bool) -> int:
     async with client(store) as runtime:
         ask, run = await _find(runtime, id)
-        await runtime.approve(ask.id if ask else id, edit=edit, by=person(), note=note)
+        await runtime.approve(ask.id, edit=edit, by=person(), note=note)
         return await _say_settled(runtime, ask, run, "approved", as_json=as_json)
 
 
 async def _reject(id: str, note: str | None, store: str, *, as_json: bool) -> int:
     async with client(store) as runtime:
         ask, run = await _find(runtime, id)
-        await runtime.reject(ask.id if ask else id, by=person(), note=note)
+        await runtime.reject(ask.id, by=person(), note=note)
         return await _say_settled(runtime, ask, run, "rejected", as_json=as_json)
 
 
-async def _find(runtime: Runtime, id: str) -> tuple[Ask | None, Run | None]:
-    # Before it is settled: afterwards the end of an id finds nothing any more. Refusing is the Runtime's business.
-    ask = await runtime.store.ask(id)
-    if ask is None:
-        # As long as the Runtime wants it: an empty id would end everything.
-        matching = [ask for ask in await runtime.inbox() if ask.id.endswith(id)] if len(id) >= 3 else []
-        ask = matching[0] if len(matching) == 1 else None
-    return ask, (await runtime.find(ask.run) if ask is not None else None)
+async def _find(runtime: Runtime, id: str) -> tuple[Ask, Run]:
+    # Before it is settled: afterwards the end of an id finds nothing any more.
+    ask = await runtime.find_ask(id)
+    return ask, await runtime.find(ask.run)
 
 
-async def _say_settled(runtime: Runtime, ask: Ask | None, run: Run | None, status: str, *, as_json: bool) -> int:
+async def _say_settled(runtime: Runtime, ask: Ask, run: Run, status: str, *, as_json: bool) -> int:
     from perdure.cli.effect import carry_out
 
-    assert ask is not None, "what cannot be found is refused before"
-    assert run is not None, "an ask has a run"
     effect = await carry_out(runtime, run, *_JOURNALED[ask.kind])
     if as_json:
         print_json({"id": ask.id, "settled": status, **effect.as_json()})

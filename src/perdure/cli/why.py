@@ -52,6 +52,8 @@ class Explainer:
         """Why `run` is not moving."""
         if run.status.terminal:
             return Why(None, None)
+        if is_paused(run) or run.status is RunStatus.QUARANTINED:
+            return Why(run.reason, _readable(run.wait))
         if not self.has_worker(run) and await self._could_move(run, now_us):
             return Why(
                 f"no worker has agent {run.agent}; run: perdure work FILE.py", {"kind": "worker", "agent": run.agent}
@@ -76,6 +78,11 @@ class Explainer:
         return self._busy[agent, session]
 
 
+def is_paused(run: Run) -> bool:
+    """True also for a run that was paused before its turn in its session came: that one still counts as queued."""
+    return (run.wait or {}).get("kind") == "pause"
+
+
 async def open_asks(runtime: Runtime, run: Run) -> list[Ask]:
     """Questions and approvals that `run`, or a child it waits for, has open."""
     asks = await runtime.inbox(run=run.id)
@@ -95,12 +102,12 @@ def commands_for(run: Run, asks: Iterable[Ask], *, alive: bool) -> list[str]:
         commands += [f"perdure resolve {run.id} {step} {way}" for way in ("--happened JSON", "--run-again", "--fail")]
     if kind == "message":
         commands.append(f"perdure send {run.id} {shlex.quote((run.wait or {})['topic'])} JSON")
-    if not alive and run.status in (*_NEEDS_WORKER, RunStatus.WAITING):
+    if not alive and run.status in (*_NEEDS_WORKER, RunStatus.WAITING) and not is_paused(run):
         commands.append("perdure work FILE.py")
     match run.status:
         case RunStatus.QUARANTINED:
             commands += [f"perdure retry {run.id}", f"perdure replay {run.id} FILE.py", f"perdure cancel {run.id}"]
-        case RunStatus.PAUSED:
+        case _ if is_paused(run):
             commands += [f"perdure resume {run.id}", f"perdure cancel {run.id}"]
         case RunStatus.FAILED | RunStatus.CANCELLED:
             commands += [f"perdure retry {run.id}"]

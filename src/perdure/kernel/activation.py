@@ -209,8 +209,12 @@ class Activation:
         if self.dormant or self.paused or self.kernel.stopping:
             self.withheld += inputs
         elif inputs:
-            self._tell(inputs)
-            self._absorb()
+            try:
+                self._tell(inputs)
+                self._absorb()
+            except Exception as error:  # noqa: BLE001 - what one run brings about must not take the node with it
+                log.exception("run %s cannot go on", self.run.id)
+                self.park(error)
         self.write_if_changed()
 
     def _tell(self, inputs: list[Event]) -> None:

@@ -13,7 +13,7 @@ import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.journal.brain import Brain
 from perdure.kernel.activation import Activation
@@ -79,8 +79,12 @@ class LiveRuns:
         if activation is None:
             self._give_up(run.id)
             return
-        activation.load(events)
-        self._came_to_life(activation, ())
+        try:
+            self._bring_up(activation, events)
+        except Exception as error:  # noqa: BLE001 - as in `_load`
+            self._kernel.load_failed(run.id, error)
+        else:
+            self._came_to_life(activation, ())
 
     def offer(self, run: Run) -> None:
         """`run` (queued, due or left behind) wants to move."""
@@ -220,8 +224,15 @@ class LiveRuns:
             state = await self._kernel.session_state(run.agent, run.session)
         activation = self._make(run)
         if activation is not None:
-            activation.load(events, state=state, crashed=crashed, rests=not moving)
+            self._bring_up(activation, events, state=state, crashed=crashed, rests=not moving)
         return activation
+
+    def _bring_up(self, activation: Activation, events: Sequence[Event], **how: Any) -> None:
+        try:
+            activation.load(events, **how)
+        except Exception:
+            self.forget(activation)
+            raise
 
     async def _may_begin(self, run: Run) -> bool:
         """True when it is this run's turn in its session."""

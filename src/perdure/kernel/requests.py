@@ -51,17 +51,17 @@ def _timer(activation: Activation, timer: Timer) -> None:
 def _ask(activation: Activation, command: OpenAsk) -> None:
     run, detail = activation.run, command.detail
     id = ask_id(run.id, command.step)
+    shown = {"question": command.title, "schema": detail["schema"]} if command.kind == "ask" else detail
+    raw = event_data(
+        step=command.step, kind=command.kind, name=command.name, id=id, to=command.to,
+        deadline=None if command.deadline is None else iso(command.deadline), at=command.at or None, **shown,
+    )  # fmt: skip
     activation.writer.draft.open_asks.append(
         Ask(
             id=id, run=run.id, agent=run.agent, session=run.session, shard=run.shard, step=command.step,
             kind=command.kind, title=command.title, detail=encode(detail), to=command.to,
             created=activation.kernel.clock.now_us(), deadline=command.deadline,
         )
-    )  # fmt: skip
-    shown = {"question": command.title, "schema": detail["schema"]} if command.kind == "ask" else detail
-    raw = event_data(
-        step=command.step, kind=command.kind, name=command.name, id=id, to=command.to,
-        deadline=None if command.deadline is None else iso(command.deadline), at=command.at or None, **shown,
     )  # fmt: skip
     type = "ask.opened" if command.kind == "ask" else "approval.requested"
     activation.writer.append(type, command.step, None, raw)

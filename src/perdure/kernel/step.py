@@ -110,6 +110,8 @@ class StepAttempt:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before its first turn: nothing of the tool has run
             self._settle_stopped(asyncio.CancelledError())
+        elif isinstance(fault := task.exception(), Exception):  # ours: whatever a tool raises was settled
+            self._kernel.fail(fault)
 
     def _settle_stopped(self, error: BaseException) -> None:
         self._silence()
@@ -198,15 +200,30 @@ class StepAttempt:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """An error as data: type, message, and the file:line that raised it, in the user's own code where it went through."""
+    named = getattr(error, "type", None)
     described: dict[str, Any] = {
-        "type": getattr(error, "type", None) if isinstance(getattr(error, "type", None), str) else type(error).__name__,
-        "message": str(error) or repr(error),
+        "type": _sayable(named) if isinstance(named, str) else type(error).__name__,
+        "message": _message(error),
     }
+    if notes := [_sayable(note) for note in getattr(error, "__notes__", ()) if isinstance(note, str)]:
+        described["notes"] = notes
     frames = traceback.extract_tb(error.__traceback__)
     if frames:
         theirs = [frame for frame in frames if not frame.filename.startswith(_OURS)]
         place = (theirs or frames)[-1]
-        described["at"] = f"{Path(place.filename).name}:{place.lineno}"
+        described["at"] = _sayable(f"{Path(place.filename).name}:{place.lineno}")
     if isinstance(error, BaseExceptionGroup):
         described["errors"] = [describe(inner) for inner in error.exceptions]
     return described
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _sayable(str(error) or repr(error))
+    except Exception as broken:  # noqa: BLE001 - an error that cannot even be printed is still that step's outcome
+        return f"(its message cannot be read: {type(broken).__name__})"
+
+
+def _sayable(text: str) -> str:
+    """`text` without what no JSON can hold: halves of characters."""
+    return text.encode("utf-8", "replace").decode()

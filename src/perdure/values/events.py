@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from perdure.errors import JournalDamaged
 from perdure.values.clock import iso
 from perdure.values.json import decode, encode
 
@@ -87,9 +88,15 @@ class Event:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The event's data; decoded on first use."""
+        """The event's data; decoded on first use. Raises JournalDamaged when it is no JSON."""
         if self._data is None:
-            self._data = decode(self.raw)
+            try:
+                self._data = decode(self.raw)
+            except ValueError as error:
+                raise JournalDamaged(
+                    f"event {self.seq} ({self.type}) of {self.run} is unreadable: {error}. Something other than Perdure "
+                    f"changed the store; put it back from a backup, or go on without: perdure fork {self.run} --at STEP"
+                ) from error
         return self._data
 
     @property

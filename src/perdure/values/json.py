@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, TypeAlias
 
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
@@ -25,9 +26,12 @@ def encode(value: Any) -> str:
     Raises NotJsonError, naming the offending type, for what has no JSON form.
     """
     try:
-        return to_json(value, inf_nan_mode="strings").decode()
+        text = to_json(value, inf_nan_mode="strings").decode()
+        if len(text) > _DIGITS_MAX and _LONG_NUMBER.search(text):
+            from_json(text)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise NotJsonError(f"{type(value).__name__} has no JSON form: {error}") from error
+    return text
 
 
 def encode_given(value: Any) -> str:
@@ -43,6 +47,10 @@ def encode_given(value: Any) -> str:
             raise NotJsonError(f"{type(value).__name__} is nested too deep for a journal: {error}") from None
     return text
 
+
+#: Digits of the longest integer that `decode` reads.
+_DIGITS_MAX = 4300
+_LONG_NUMBER = re.compile(rf"[0-9]{{{_DIGITS_MAX + 1}}}")
 
 #: Brackets below which a text cannot nest too deep: spares the second look.
 _NESTED_SURELY_FINE = 150

@@ -12,6 +12,12 @@ having min(event.seq) != coalesce(run.forked_seq, 0) + 1
     or max(event.seq) != coalesce(run.forked_seq, 0) + count(*)
 limit 20;
 
+-- name: unreadable
+-- Events whose data is no JSON.
+select 'run ' || coalesce(run.id, event.run) || ': event ' || event.seq || ' is unreadable'
+from perdure_events as event left join perdure_runs as run on run.key = event.run
+where not json_valid(event.data) limit 20;
+
 -- name: orphans
 -- Events that belong to no run.
 select 'events of an unknown run: key ' || event.run || ', ' || count(*) || ' events'
