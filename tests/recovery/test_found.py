@@ -205,6 +205,15 @@ async def hearer(ctx: Context) -> str:
 
 
 @agent
+async def listener(ctx: Context) -> list[int]:
+    """Hears two numbers, with a step under way that keeps it in memory."""
+    napping = asyncio.create_task(act())
+    heard = [await ctx.receive("n", int) for _ in range(2)]
+    napping.cancel()
+    return heard
+
+
+@agent
 async def leaver(ctx: Context, left: int) -> str:
     """Leaves a child behind and goes on in a new run, whose first step is a wait."""
     if left == 0:
@@ -564,6 +573,30 @@ def test_mail_that_finds_a_run_ended_is_for_the_next_of_its_session():
             return await second.result()
 
     assert run_simulated(scenario) == "for the second"
+
+
+def test_a_run_that_is_resumed_hears_everything_in_the_order_of_its_journal():
+    """What came while it was paused comes before what is being written as it is resumed."""
+
+    class Slow(MemoryStore):
+        async def commit(self, batch):
+            await asyncio.sleep(1)
+            return await super().commit(batch)
+
+    async def scenario(host):
+        clock = SimulatedClock(host)
+        async with Runtime(Slow(clock=clock), [listener], clock=clock) as rt:
+            run = await rt.start(listener)
+            await asyncio.sleep(5)
+            await run.pause()
+            await run.send("n", 0)
+            await asyncio.sleep(5)
+            sending = asyncio.create_task(run.send("n", 1))
+            await asyncio.sleep(0.5)
+            await asyncio.gather(sending, run.resume())
+            return await run.result()
+
+    assert run_simulated(scenario) == [0, 1]
 
 
 def test_a_decision_is_about_the_attempt_that_it_was_made_for():

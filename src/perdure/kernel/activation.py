@@ -91,6 +91,8 @@ class Activation:
         self.paused, self.quarantine = history.paused, history.quarantine
         if crashed:
             self._record_crash()
+        # Why it did not move is told no longer; a reason that stays would hide a crash from the next owner.
+        self._row_dirty |= self.status is RunStatus.RUNNING and self.run.reason is not None
         self.dormant = rests or self.parked
         if self.dormant:
             self.history = history
@@ -206,13 +208,15 @@ class Activation:
 
     def deliver(self, inputs: list[Event]) -> None:
         """Tell the brain what is durable now, unless it must not move."""
+        # What was withheld comes first: a run that was just resumed hears of everything in the order of its journal.
+        inputs, self.withheld = [*self.withheld, *inputs], []
         if self.dormant or self.paused or self.kernel.stopping:
-            self.withheld += inputs
+            self.withheld = inputs
         elif inputs:
             try:
                 self._tell(inputs)
                 self._absorb()
-            except Exception as error:  # noqa: BLE001 - what one run brings about must not take the node with it
+            except Exception as error:
                 log.exception("run %s cannot go on", self.run.id)
                 self.park(error)
         self.write_if_changed()
@@ -340,13 +344,22 @@ class Activation:
         """
         if signal.id in self._taken:
             return True
-        if self.over or (signal.kind == "resolve" and (self.dormant or self.paused)):
+        if self.over or self._must_wait(signal):
             return False
         self._taken.add(signal.id)
         self.writer.draft.consume.append(signal.id)
-        self.kernel.apply_signal(self, signal)
+        try:
+            self.kernel.apply_signal(self, signal)
+        except Exception as error:  # noqa: BLE001 - kept, it would do the same to every node that reads it
+            message = f"a signal ({signal.kind}) could not be taken: {describe(error)['message']}"
+            self.writer.append("run.warning", None, None, event_data(message=message))
         self.writer.write_now()
         return True
+
+    def _must_wait(self, signal: Signal) -> bool:
+        if signal.kind == "message" and signal.run is None:
+            return self.quarantine is not None  # should it be cancelled, the session's next run reads its mail
+        return signal.kind == "resolve" and (self.dormant or self.paused)
 
     def pause(self, raw: str) -> None:
         """Stop moving; what is in flight may end."""
@@ -375,7 +388,7 @@ class Activation:
 
     def park(self, error: Exception, *, reason: str | None = None) -> None:
         """Quarantine the run: going on could do harm. A person looks, then retries, forks or cancels."""
-        self.steps.stop_all(Stop.SHUTDOWN)
+        self.steps.abandon_all()
         self.dormant = True
         self.brain.evict()
         self.quarantine = {"reason": reason or type(error).__name__, "error": describe(error)}
@@ -391,8 +404,8 @@ class Activation:
             self.writer.append("run.released", None, None, raw)
 
     def _go_on(self) -> None:
-        inputs, self.withheld = self.withheld, []
-        self.deliver(inputs)
+        self.deliver([])
+        self.steps.go_on()
         self.fire_due(self.kernel.clock.now_us())
         self.kernel.take_held(self)
 

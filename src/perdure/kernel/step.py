@@ -99,7 +99,9 @@ class StepAttempt:
             result = await self._kernel.hands.execute(self.call, self._seen)
         except asyncio.CancelledError as error:
             self._settle_stopped(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a tool raises is its step's outcome
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a tool raises is its step's outcome
             self._settle_failure(error)
         else:
             self._silence()

@@ -10,10 +10,11 @@ its probe, and where that does not know, to a person.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from perdure.agents.tool import DID_NOT_HAPPEN, Happened
-from perdure.errors import PerdureError
 from perdure.journal.commands import Call
 from perdure.kernel.contract import Admission, Decision
 from perdure.kernel.draft import Draft, Entry
@@ -26,6 +27,9 @@ from perdure.values.json import decode, encode
 
 if TYPE_CHECKING:
     from perdure.kernel.activation import Activation
+
+#: A probe that takes longer knows nothing.
+_PROBE_SECONDS = 60.0
 
 
 class Steps:
@@ -40,6 +44,8 @@ class Steps:
         self.unknown: dict[int, Call] = {}
         #: unused approvals: hash of the action -> ask id
         self.grants: dict[str, str] = {}
+        #: to be begun again, but the run is paused
+        self._held_again: dict[int, Call] = {}
         self._history: dict[int, StepHistory] = {}
         self._probing: set[int] = set()
         self._streaming: set[StepAttempt] = set()
@@ -114,6 +120,13 @@ class Steps:
         """The wait before the next attempt is over."""
         self._again(self.retrying.pop(step))
 
+    def go_on(self) -> None:
+        """The run is resumed: begin what was settled to be begun again meanwhile."""
+        held, self._held_again = self._held_again, {}
+        for call in held.values():
+            if call.step in self._activation.brain.pending:
+                self._again(call)
+
     def resolve(self, step: int, attempt: int, outcome: str, result: Any, by: str | None) -> str | None:
         """A person settles an unknown attempt of a step; returns why it cannot be, or None."""
         call = self.unknown.get(step)
@@ -129,7 +142,7 @@ class Steps:
             text = encode(result)
             try:
                 call.decode(result)
-            except (PerdureError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - a type's own validators may raise anything
                 return f"the result does not fit {call.name}: {error}"
         self._resolve(call, outcome, text, by)
         return None
@@ -138,6 +151,11 @@ class Steps:
         """Stop everything under way."""
         for attempt in list(self.attempts.values()):
             attempt.stop(reason)
+
+    def abandon_all(self) -> None:
+        """The run is parked: stop everything under way, and count it as cut off by a crash."""
+        self.stop_all(Stop.SHUTDOWN)
+        self.attempts.clear()
 
     def end_all(self) -> None:
         """The run is over: stop what is under way, and say so in the journal before its last event."""
@@ -269,7 +287,10 @@ class Steps:
 
         def refused(error: Exception) -> None:
             attempt.committing = False
-            self.failed(attempt, describe(error), retry=False)
+            if self._activation.over:  # the run's last event is on its way: nothing comes after it
+                self.attempts.pop(step, None)
+            else:
+                self.failed(attempt, describe(error), retry=False)
 
         draft = Draft(refused=refused)
         draft.entries.append(Entry("step.completed", step, attempt.number, raw))
@@ -298,12 +319,13 @@ class Steps:
     async def _reconcile(self, call: Call, why: str) -> None:
         result: str | None = None
         try:
-            verdict = await self._kernel.hands.probe(call)
+            verdict = await self._probe(call)
             if isinstance(verdict, Happened):
                 result = call.target.signature.encode_result(verdict.result)
         except Exception as error:  # noqa: BLE001 - a broken probe knows nothing, and says so
-            why, verdict = f"{why}; its probe failed: {error}", None
-        self._probing.discard(call.step)
+            why, verdict = f"{why}; its probe failed: {describe(error)['message']}", None
+        finally:
+            self._probing.discard(call.step)
         if self._writer.closed:
             return
         if call.step not in self._activation.brain.pending:
@@ -315,12 +337,28 @@ class Steps:
         else:
             self._ask_people(call, why)
 
+    async def _probe(self, call: Call) -> Any:
+        """What the tool's probe says. Raises an Exception, whatever it raises, and when it takes too long."""
+        probing = asyncio.ensure_future(_contained(self._kernel.hands.probe(call)))
+        alarm = self._kernel.clock.call_later(_PROBE_SECONDS, probing.cancel)
+        try:
+            await asyncio.wait([probing])
+        finally:
+            alarm.cancel()
+            probing.cancel()
+        if probing.cancelled():
+            raise TimeoutError(f"it was cancelled, or took longer than {_PROBE_SECONDS} s")
+        return probing.result()
+
     def _ask_people(self, call: Call, why: str) -> None:
         self.unknown[call.step] = call
+        try:
+            schema = call.target.signature.output_schema()
+        except Exception:  # noqa: BLE001 - a type that has no schema: the answer is checked when it is taken
+            schema = {}
         raw = event_data(
-            step=call.step, kind="tool", name=call.name, why=why, args=decode(call.arguments_json),
-            schema=call.target.signature.output_schema(),
-        )  # fmt: skip
+            step=call.step, kind="tool", name=call.name, why=why, args=decode(call.arguments_json), schema=schema
+        )
         self._writer.append("step.unknown", call.step, self._attempt_number(call.step), raw)
         self._writer.write_now()
 
@@ -332,7 +370,11 @@ class Steps:
         )
         self._writer.append("step.resolved", call.step, self._attempt_number(call.step), raw)
         if outcome == "run-again":
-            self._again(call)
+            # Nothing begins while the run must not move. A parked one picks this up when its journal is read again.
+            if self._activation.paused:
+                self._held_again[call.step] = call
+            elif not self._activation.dormant:
+                self._again(call)
         self._writer.write_now()
 
     def _event(self, type: str, call: Call, attempt: int, **fields: Any) -> None:
@@ -362,6 +404,13 @@ class Steps:
     def _last_type(self, step: int) -> str:
         history = self._history.get(step)
         return history.last_type if history is not None else ""
+
+
+async def _contained(probe: Awaitable[Any]) -> Any:
+    try:
+        return await probe
+    except SystemExit as error:  # out of a task it would end the process
+        raise RuntimeError(f"it exited with {error.code}") from error
 
 
 def _cut_off(attempt: StepAttempt) -> str:
