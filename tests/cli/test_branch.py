@@ -85,6 +85,45 @@ def test_a_failed_and_a_cancelled_run_replay_as_well(typed):
         assert ended.code == 0, ended.out
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "async with asyncio.timeout(5):\n        await asyncio.sleep(0)",
+        "queue.put_nowait(1)\n    await asyncio.wait_for(queue.get(), 5)",
+        "task = asyncio.create_task(ctx.receive('word', timeout=5))\n    await asyncio.sleep(0)\n    task.cancel()",
+        "task = asyncio.create_task(asyncio.sleep(5))\n    await asyncio.sleep(0)",
+        "ctx.state['queue'] = queue\n    await asyncio.sleep(5)",
+    ],
+    ids=["timeout not needed", "queue was filled", "task given up", "task left behind", "state that is no JSON"],
+)
+def test_what_came_to_nothing_in_the_last_turn_is_no_divergence(typed, folder, ending):
+    """Such as a timer that was withdrawn before it was written."""
+    (folder / "hasty.py").write_text(
+        "import asyncio\nfrom perdure import Context, agent\n\n@agent\nasync def hasty(ctx: Context) -> None:\n"
+        f"    await ctx.step(asyncio.sleep, 0)\n    queue = asyncio.Queue()\n    {ending}\n",
+        encoding="utf-8",
+    )
+    told = typed("run", "hasty.py:hasty", "--json").json
+    ended = typed("replay", told["id"], "hasty.py")
+
+    assert told["status"] == "succeeded" or told["error"]["type"] == "NotJsonError"
+    assert ended.code == 0, ended.out
+
+
+def test_a_run_that_was_cancelled_while_parked_replays_as_well(typed, folder):
+    """Its code was never asked: what it would have done next is no divergence."""
+    run = typed("run", "shop.py:buyer", '["pen"]', "--no-wait", "--json").json["id"]
+    typed("answer", f"{run}:3", '{"approved": true}')
+    typed("work", changed(folder, 'await ctx.emit("progress"', 'await ctx.emit("artifact"'), "--until-idle")
+    assert typed("show", run, "--json").json["run"]["status"] == "quarantined"
+    typed("cancel", run)
+    typed("work", "shop.py", "--until-idle")
+
+    assert typed("show", run, "--json").json["run"]["status"] == "cancelled"
+    ended = typed("replay", run, "shop.py")
+    assert ended.code == 0, ended.out
+
+
 def test_a_run_of_another_agent_cannot_be_replayed(typed, folder, done):
     """NotFound, naming what the file has."""
     (folder / "other.py").write_text(

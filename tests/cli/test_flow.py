@@ -122,6 +122,7 @@ def test_a_live_worker_carries_out_what_another_terminal_says(shell):
         read_until(worker.stderr, "working on")
 
         assert shell("pause", run, "--json").json == [{"run": run, "status": "paused", "carried_out": True}]
+        assert shell("pause", run).err.strip() == f"{run} is paused already"
         [resumed] = shell("resume", run, "--json").json
         assert (resumed["status"], resumed["carried_out"]) == ("waiting", True)
         assert shell("answer", f"{run}:4", '{"approved": true}', "--json").json["carried_out"] is True

@@ -91,6 +91,20 @@ def test_words_of_control_without_a_worker_are_recorded_and_that_is_said(typed):
     assert "recorded; no worker has agent sleeper: perdure work FILE.py" in ended.err
 
 
+def test_a_run_paused_while_it_waits_for_its_session_says_so(typed):
+    """It still counts as queued; the reason is the pause, and what comes next is `resume`."""
+    start(typed, "listener", "--session", "s")
+    second = start(typed, "listener", "--session", "s")
+    typed("pause", second)
+    typed("work", "shop.py", "--until-idle")
+
+    [row] = [row for row in typed("runs", "--json").json if row["id"] == second]
+    assert (row["status"], row["wait"]) == ("queued", {"kind": "pause"})
+    shown = typed("show", second).out
+    assert f"perdure resume {second}" in shown
+    assert "perdure work" not in shown
+
+
 def test_a_filter_that_matches_nothing_is_no_error(typed):
     """An empty list for programs, a remark for people."""
     typed("run", "shop.py:adder", '{"a": 1}')

@@ -14,7 +14,7 @@ import pytest
 from pydantic import AfterValidator
 
 from perdure import DID_NOT_HAPPEN, Context, Event, Settings, agent, current_step, tool
-from perdure.errors import JournalDamaged, RunFailed, StepError
+from perdure.errors import InvalidInput, JournalDamaged, NotFound, RunFailed, StepError
 from perdure.journal.brain import Brain
 from perdure.kernel.starting import put_signal
 from tests.scenario.worlds import Box, World, play, settle
@@ -79,6 +79,26 @@ async def _names_a_step(ctx: Context) -> None:
     await ctx.step(lambda: 1, effect="read", name=f"step {HALF_AN_EMOJI}")
 
 
+async def _emits(ctx: Context) -> None:
+    await ctx.emit(f"custom.{HALF_AN_EMOJI}", {})
+
+
+async def _approves(ctx: Context) -> None:
+    await ctx.approve("go", reason=HALF_AN_EMOJI)
+
+
+async def _spawns(ctx: Context) -> None:
+    await ctx.spawn(bystander, session=HALF_AN_EMOJI)
+
+
+async def _patches(ctx: Context) -> None:
+    ctx.patched(HALF_AN_EMOJI)
+
+
+async def _streams(ctx: Context) -> None:
+    await ctx.step(lambda: current_step().stream("x", HALF_AN_EMOJI), effect="read", name="stream", retries=0)
+
+
 async def _keeps_in_its_state(ctx: Context) -> None:
     ctx.state[HALF_AN_EMOJI] = 1
     await read()
@@ -90,7 +110,8 @@ async def _counts_too_far(ctx: Context) -> None:
 
 
 ODD: list[Callable[[Context], Any]] = [
-    _raises, _raises_unprintable, _asks, _receives, _sends, _names_a_step, _keeps_in_its_state, _counts_too_far,
+    _raises, _raises_unprintable, _asks, _receives, _sends, _names_a_step, _emits, _approves, _spawns, _patches,
+    _streams, _keeps_in_its_state, _counts_too_far,
 ]  # fmt: skip
 
 
@@ -436,3 +457,29 @@ def test_an_event_that_somebody_damaged_parks_its_run_and_is_named(tmp_path):
         await world.stop()
 
     asyncio.run(scenario())
+
+
+def test_the_end_of_an_ask_id_must_be_of_one_only(world):
+    """Several open ones that end so are named, none is nothing, one is enough."""
+
+    @agent
+    async def asking(ctx: Context) -> str:
+        return await ctx.ask("Well?", str)
+
+    @agent
+    async def asking_through_a_child(ctx: Context) -> str:
+        return await ctx.spawn(asking)
+
+    async def scenario():
+        await world.start(asking, asking_through_a_child)
+        runs = [await world.rt.start(asking_through_a_child) for _ in range(2)]
+        await settle()
+        with pytest.raises(InvalidInput, match=r"2 open questions and approvals end in '\.1:1', say which"):
+            await world.rt.answer(".1:1", "yes")
+        with pytest.raises(NotFound):
+            await world.rt.answer("9:9", "yes")
+        for run in runs:
+            await world.rt.answer(f"{run.id[-4:]}.1:1", "yes")
+            assert await run.result() == "yes"
+
+    play(world, scenario)

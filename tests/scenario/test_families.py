@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from perdure import Context, RunCancelled, RunFailed, agent, tool
 from perdure.errors import ChildFailed, IdempotencyMismatch, InvalidInput, NotFound, SessionBusy
@@ -79,6 +79,36 @@ def test_the_failure_of_a_child_reaches_its_parent(world):
         with pytest.raises(RunFailed, match="negative"):
             await run.result()
         await world.becomes(f"{run.id}.1", "cancelled")
+
+    play(world, scenario)
+
+
+class Found(BaseModel):
+    """A result whose JSON says another name."""
+
+    user_id: int = Field(alias="userId")
+
+
+@agent
+async def finding(ctx: Context) -> Found:
+    return Found.model_validate({"userId": 3})
+
+
+@agent
+async def looking(ctx: Context) -> Found:
+    found = await ctx.spawn(finding)
+    return found.model_copy(update={"user_id": found.user_id + 1})
+
+
+def test_results_with_aliases_reach_parents_and_callers(world):
+    """As the model, also after a restart."""
+
+    async def scenario():
+        await world.start(looking, finding)
+        run = await world.rt.start(looking)
+        assert (await run.result()).user_id == 4
+        await world.restart(looking, finding)
+        assert (await (await world.rt.run(run.id)).result()).user_id == 4
 
     play(world, scenario)
 

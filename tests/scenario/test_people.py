@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from perdure import Context, RunFailed, StepError, agent, tool
 from perdure.errors import AlreadySettled, ApprovalRejected, AskTimeout, InvalidInput, NotFound, ReceiveTimeout
@@ -60,6 +61,44 @@ def test_an_answer_of_the_wrong_shape_is_refused_and_the_question_stays(world):
             await world.rt.approve(f"{run.id}:1")
         await world.rt.answer(f"{run.id}:1", {"approved": False})
         assert await run.result() == "False "
+
+    play(world, scenario)
+
+
+class Loud(BaseModel):
+    said: str
+
+    @field_validator("said")
+    @classmethod
+    def _check(cls, said: str) -> str:
+        if not said.isupper():
+            raise ValueError("too low")
+        return said
+
+
+def test_an_answer_that_only_looks_right_is_refused_or_raised_in_the_agent(world):
+    """Text in a format is read before it counts; what only the type itself can check is the agent's to handle."""
+
+    @agent
+    async def planning(ctx: Context) -> str:
+        day = await ctx.ask("When?", date)
+        try:
+            await ctx.ask("Which?", Loud)
+        except InvalidInput as error:
+            return f"{day:%d %B}; {error}"
+        return ""
+
+    async def scenario():
+        await world.start(planning)
+        run = await world.rt.start(planning)
+        await world.becomes(run, "waiting")
+        with pytest.raises(InvalidInput, match=r"'not a date' is not a 'date'. It wants: date"):
+            await world.rt.answer(f"{run.id}:1", "not a date")
+        await world.rt.answer(f"{run.id}:1", "2024-02-29")
+        await settle()
+        await world.rt.answer(f"{run.id}:2", {"said": "mouse"})
+        expected = "29 February; the answer to 'Which?' does not fit: said: Value error, too low (got 'mouse')"
+        assert await run.result() == expected
 
     play(world, scenario)
 
@@ -374,10 +413,10 @@ def test_the_gate_denies_arguments_that_were_not_approved(world):
 
     @agent
     async def cheating(ctx: Context) -> str:
-        approval = await ctx.approve(pay, "bob", 5)
-        approval.args = {"to": "eve", "amount": 5_000}
+        await ctx.approve(pay, "bob", 5)
+        arguments, text = pay.signature.bind(("eve", 5_000), {})
         try:
-            return await approval.perform()
+            return await pay.issue(ctx._brain, "", arguments, text)
         except StepError as error:
             return error.type
 
@@ -400,6 +439,28 @@ def test_the_gate_denies_arguments_that_were_not_approved(world):
         await thief.send("go")
         assert await thief.result() == "Denied"
         assert box.calls == []
+
+    play(world, scenario)
+
+
+def test_what_is_performed_is_what_was_approved(world):
+    """Also with a tool that wants no consent by itself: the arguments that an agent sees are a copy."""
+    box = Box()
+    pay = approving(box)
+
+    @agent
+    async def careless(ctx: Context) -> str:
+        approval = await ctx.approve(pay, "bob", 5)
+        approval.args["amount"] = 1_000_000
+        return await approval.perform()
+
+    async def scenario():
+        await world.start(careless)
+        run = await world.rt.start(careless)
+        await world.becomes(run, "waiting")
+        await world.rt.approve((await world.rt.inbox())[0].id)
+        assert await run.result() == "5 to bob"
+        assert box.calls == [("bob", 5)]
 
     play(world, scenario)
 

@@ -27,10 +27,11 @@ class Approval:
         #: who decided, and what they wrote
         self.by: str | None = data.get("by")
         self.note: str | None = data.get("note")
-        #: the arguments as approved (a person may have edited them), by name
+        #: the arguments as approved (a person may have edited them), by name; a copy to look at, `perform` has its own
         self.args: dict[str, Any] = data.get("args", {})
         self.step = command.step
         self.id = ask_id(brain.run, command.step)
+        self._arguments_json = encode(self.args)
         self._brain = brain
         self._tool = tool
         self._at = command.at
@@ -42,12 +43,13 @@ class Approval:
     @property
     def arguments_json(self) -> str:
         """The approved arguments as JSON text."""
-        return encode(self.args)
+        return self._arguments_json
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The approved arguments as the tool's types. Raises InvalidInput when an edit does not fit them."""
-        return self._tool.signature.validate_json(self.arguments_json) if self._tool else self.args
+        text = self._arguments_json
+        return self._tool.signature.validate_json(text) if self._tool is not None else dict(decode(text))
 
     async def perform(self) -> Any:
         """Run the approved tool with the approved arguments. Raises AlreadySettled the second time."""
@@ -55,7 +57,7 @@ class Approval:
             what = "was used before" if self._performed else "does not allow a tool call"
             raise AlreadySettled(f"approval {self.id} {what}")
         self._performed = True
-        return await self._tool.issue(self._brain, self._at, self.arguments, self.arguments_json)
+        return await self._tool.issue(self._brain, self._at, self.arguments, self._arguments_json)
 
 
 async def request_approval(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from perdure.errors import InvalidSetting, NotInAgent
 from perdure.values.events import known_type
-from perdure.values.json import decode, encode_given
+from perdure.values.json import decode, encode, encode_given
 
 ReportKind = Literal["heartbeat", "stream", "emit"]
 
@@ -47,6 +47,7 @@ class Attempt:
 
     def stream(self, piece: Any, name: str = "text") -> None:
         """Show a piece of output at once: text, or a JSON value. Pieces are coalesced, never lost in order."""
+        encode(name)  # refused here, in the tool, when no journal can hold it
         self._report("stream", name, decode(encode_given(piece)))
 
     def emit(self, type: str, data: Any = None) -> None:
@@ -54,6 +55,7 @@ class Attempt:
         if type not in {"progress", "artifact"} and not type.startswith("custom."):
             raise InvalidSetting(f"a step emits 'progress', 'artifact' or 'custom.*', not {type!r}")
         assert known_type(type)
+        encode(type)
         self._report("emit", type, decode(encode_given(data)))
 
     def execute(self, sql: str, params: tuple[Any, ...] | dict[str, Any] = ()) -> None:

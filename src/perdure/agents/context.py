@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, TypeVarTuple,
 
 from perdure.agents.approval import Approval, request_approval
 from perdure.agents.attempt import current_attempt
-from perdure.agents.signature import adapter_of, schema_of
+from perdure.agents.signature import adapter_of, read_as, schema_of
 from perdure.agents.state import FieldsOf, bind_state
 from perdure.agents.tool import Tool, as_tool, caller
-from perdure.errors import InvalidSetting, ReceiveTimeout
-from perdure.journal.brain import Brain
+from perdure.errors import AgentError, InvalidSetting, NotInAgent, ReceiveTimeout
+from perdure.journal.brain import Brain, current_brain
 from perdure.journal.commands import Emit, OpenAsk, Receive, Send, Spawn
-from perdure.journal.ending import ContinueAs
+from perdure.journal.ending import ContinueAs, continuation_of
 from perdure.values.clock import moment
 from perdure.values.events import known_type
 from perdure.values.ids import child_run_id
@@ -54,7 +54,8 @@ class Context:
         self.run = run
         self._brain = brain
         self._agent = agent
-        self._compensations: list[tuple[Tool[..., Any], tuple[Any, ...], str]] = []
+        #: tool, place in the code, arguments by name, and these as JSON text
+        self._compensations: list[tuple[Tool[..., Any], str, dict[str, Any], str]] = []
         self._children: list[Child[Any]] = []
         self._typed_state: Any = None
 
@@ -90,6 +91,7 @@ class Context:
 
         `effect` defaults to `once`. Raises StepError when it fails for good.
         """
+        _refuse_unsayable(name)
         target = as_tool(function, effect=effect, retries=retries, timeout=timeout, name=name)
         return await target.step(self._brain, caller(), args, {})
 
@@ -100,15 +102,18 @@ class Context:
     async def ask(self, question: str, type: Any = Any, *, to: str | None = None, timeout: float | None = None) -> Any:
         """Put a question before a person and wait for an answer of `type` (any pydantic type).
 
-        The wait costs nothing and survives everything. Raises AskTimeout after `timeout` seconds.
+        The wait costs nothing and survives everything. Raises AskTimeout after `timeout` seconds, and InvalidInput for
+        an answer that fits the type's JSON Schema but not the type.
         """
+        _refuse_unsayable(question, to)
         adapter = adapter_of(type)
         command = OpenAsk(
             "ask", question[:80], caller(), title=question, detail={"schema": schema_of(type)}, to=to,
             deadline=self._brain.deadline(timeout),
         )  # fmt: skip
-        command.decode = lambda data: adapter.validate_json(encode(data["value"]))
-        return await self._brain.result(self._brain.issue(command))
+        answer = await self._brain.result(self._brain.issue(command))
+        # Not in `command.decode`: what a person wrote is no reason to park the run, which would read it again for ever.
+        return read_as(adapter, answer["value"], f"the answer to {question[:80]!r} does not fit")
 
     async def approve(
         self, action: Tool[..., Any] | str, *args: Any, to: str | None = None, timeout: float | None = None,
@@ -119,6 +124,7 @@ class Context:
         The decision is true or false; `await decision.perform()` makes the approved call, once, with the
         arguments as approved. Raises AskTimeout after `timeout` seconds.
         """
+        _refuse_unsayable(action if isinstance(action, str) else None, to, reason)
         if isinstance(action, str):
             text = encode_given(dict(kwargs) if not args else {"args": list(args), **kwargs})
         else:
@@ -127,6 +133,7 @@ class Context:
 
     async def send(self, to: str, topic: str, value: Any = None, *, agent: str | None = None) -> None:
         """Send a message to a run (its id), or with `agent` to that agent's session `to`. Commits with the run."""
+        _refuse_unsayable(to, topic, agent)
         target = {"run": to} if agent is None else {"agent": agent, "session": to}
         self._brain.issue(Send(topic, caller(), target, encode_given(value)))
 
@@ -136,6 +143,8 @@ class Context:
     async def receive(self, topic: str = ..., *, timeout: float | None = ...) -> Any: ...
     async def receive(self, topic: str = "default", type: Any = Any, *, timeout: float | None = None) -> Any:
         """The next message on `topic`; waits for it at no cost. Raises ReceiveTimeout after `timeout` seconds."""
+        self._check_inside("receive")
+        _refuse_unsayable(topic)
         command = Receive(topic, caller())
         there, value = self._brain.take_message(topic)
         if not there:
@@ -151,12 +160,13 @@ class Context:
         """Append an event (`progress`, `artifact` or `custom.*`) to the journal; followers see it at once."""
         if type not in {"progress", "artifact"} and not (type.startswith("custom.") and known_type(type)):
             raise InvalidSetting(f"an agent emits 'progress', 'artifact' or 'custom.*', not {type!r}")
+        _refuse_unsayable(type)
         self._brain.issue(Emit(type, caller(), encode_given({} if data is None else data)))
 
     def spawn(self, agent: Agent[*Ts, R], *args: *Ts, session: str | None = None, detach: bool = False) -> Child[R]:
         """Start a child run. Awaiting the handle gives its result; `detach` lets it outlive this run."""
-        arguments, text = agent.signature.bind(args, {})
-        del arguments
+        _refuse_unsayable(session)
+        _, text = agent.signature.bind(args, {})
         command = Spawn(
             agent.name, caller(), agent=agent, input_json=text, session=session, detach=detach, run="",
         )  # fmt: skip
@@ -175,23 +185,42 @@ class Context:
             attempt.heartbeat(details)
 
     def compensate(self, function: Callable[..., Any], *args: Any) -> None:
-        """If the run fails or is cancelled, run this as a step, last registered first (a saga)."""
-        self._compensations.append((as_tool(function), args, caller()))
+        """If the run fails or is cancelled, run this as a step, last registered first (a saga).
+
+        The arguments are taken as they are now. Raises InvalidInput when they do not fit.
+        """
+        self._check_inside("compensate")
+        target = as_tool(function)
+        self._compensations.append((target, caller(), *target.signature.bind(args, {})))
 
     def continue_as(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """End this run and go on in a new one with new input and an empty journal: bounded history."""
+        """End this run and go on in a new one with new input and an empty journal: bounded history.
+
+        Raises InvalidInput for input that does not fit, AgentError where compensations are registered: the new run
+        would not know of them.
+        """
+        self._check_inside("continue_as")
         _, text = self._agent.signature.bind(args, kwargs)
+        if self._compensations:
+            names = ", ".join(target.name for target, *_ in self._compensations)
+            raise AgentError(
+                f"continue_as would drop what this run has registered with ctx.compensate ({names}). Do what may have "
+                "to be undone in a child, `await ctx.spawn(...)`, whose compensations are its own; or undo it in an "
+                "`except` of yours"
+            )
         raise ContinueAs(text)
 
     def patched(self, name: str) -> bool:
         """True in runs that reach this line for the first time; False in runs recorded before the change."""
+        self._check_inside("patched")
+        _refuse_unsayable(name)
         return self._brain.patched(name, caller())
 
     async def _undo(self, cause: BaseException) -> None:
         while self._compensations:
-            target, args, at = self._compensations.pop()
+            target, at, arguments, text = self._compensations.pop()
             try:
-                await target.step(self._brain, at, args, {})
+                await target.perform(self._brain, at, arguments, text)
             except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from running
                 cause.add_note(f"compensation {target.name} failed: {error}")
 
@@ -199,6 +228,21 @@ class Context:
         for child in self._children:
             with contextlib.suppress(Exception):
                 await child
+
+    def _check_inside(self, what: str) -> None:
+        # A step is not run again by a replay: what it did here would be forgotten, or done to another place in the code.
+        if current_brain() is not self._brain:
+            raise NotInAgent(
+                f"ctx.{what} was called outside of the agent's own code, such as in a step; a step takes its arguments "
+                "and returns its result"
+            )
+
+
+def _refuse_unsayable(*texts: str | None) -> None:
+    """Raise NotJsonError here, where the agent can catch it, for text that no journal can hold (half a character)."""
+    for text in texts:
+        if text is not None and not text.isascii():
+            encode(text)
 
 
 class Child(Awaitable[R], Generic[R]):
@@ -225,9 +269,8 @@ async def run_agent(agent: AnyAgent, brain: Brain, run: RunInfo) -> str:
         result = await agent.signature.call(agent.signature.validate_json(encode(brain.input)), ctx)
         text = agent.signature.encode_result(result)
         await ctx._join()
-    except ContinueAs:
-        raise
     except BaseException as error:
-        await ctx._undo(error)
+        if continuation_of(error) is None:
+            await ctx._undo(error)
         raise
     return text

@@ -47,6 +47,17 @@ def _known_schema(annotation: Any) -> dict[str, Any]:
 _known_adapter: Callable[[Any], TypeAdapter[Any]] = functools.lru_cache(maxsize=1024)(TypeAdapter)
 
 
+def read_as(adapter: TypeAdapter[Any], value: Any, problem: str) -> Any:
+    """A journaled JSON value as the adapter's type. Raises InvalidInput: `problem`, and each part that is wrong.
+
+    Results are journaled by field name, while JSON Schemas and so people say the alias: either will do.
+    """
+    try:
+        return adapter.validate_json(encode(value), by_alias=True, by_name=True)
+    except ValidationError as error:
+        raise InvalidInput(f"{problem}: {_explain(error)}") from None
+
+
 class Signature:
     """The parameters (without the first `skip`) and the result of a function, as JSON contracts."""
 
@@ -123,16 +134,16 @@ class Signature:
         if adapter is None:
             return encode_given(value)
         try:
-            return encode_given(adapter.dump_python(adapter.validate_python(value), mode="json"))
+            return _encode_legibly(adapter, adapter.validate_python(value))
         except (ValidationError, ValueError) as error:
             reason = _explain(error) if isinstance(error, ValidationError) else str(error)
             raise InvalidInput(f"{self.name} returned something else than it promises: {reason}") from None
 
     def decode_result(self, value: Any) -> Any:
-        """A result from its JSON value, as the annotated type."""
+        """A result from its JSON value, as the annotated type. Raises InvalidInput when it does not fit (any more)."""
         if type(value) is self._scalar_result or self.result_adapter is None:
             return value
-        return self.result_adapter.validate_json(encode(value))
+        return read_as(self.result_adapter, value, self.name)
 
     def input_schema(self) -> dict[str, Any]:
         """JSON Schema of the input by name."""
@@ -216,6 +227,18 @@ def plain_function(function: Callable[..., Any]) -> Callable[..., Any]:
     if hasattr(function, "__name__"):
         return function
     return type(function).__call__
+
+
+def _encode_legibly(adapter: TypeAdapter[Any], value: Any) -> str:
+    """The JSON text of `value`, tried out: settled text that its type cannot read back would park the run for good."""
+    text = encode_given(adapter.dump_python(value, mode="json"))
+    try:
+        adapter.validate_json(text, by_alias=True, by_name=True)
+    except ValidationError:
+        # Without computed fields, say, which a model that forbids extra ones does not read.
+        text = encode_given(adapter.dump_python(value, mode="json", round_trip=True))
+        adapter.validate_json(text, by_alias=True, by_name=True)
+    return text
 
 
 def _explain(error: ValidationError) -> str:

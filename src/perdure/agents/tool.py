@@ -56,8 +56,11 @@ class Tool(Generic[P, R]):
         return tool
 
     async def step(self, brain: Brain, at: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run as a step of `brain`: ask for consent first when the tool wants it."""
-        arguments, text = self.signature.bind(args, kwargs)
+        """Run as a step of `brain`. Raises InvalidInput, before anything is recorded, for arguments that do not fit."""
+        return await self.perform(brain, at, *self.signature.bind(args, kwargs))
+
+    async def perform(self, brain: Brain, at: str, arguments: dict[str, Any], text: str) -> Any:
+        """Run with bound arguments: ask for consent first when the tool wants it."""
         if self.options.approval is not None:
             approval = await request_approval(brain, self, text, at=at, to=self.options.approval)
             if not approval.approved:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.cli.why import Explainer
+from perdure.cli.why import Explainer, is_paused
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
@@ -27,13 +27,17 @@ class Effect(NamedTuple):
     #: the event that the worker journaled, or None when none has yet
     event: Event | None
     has_worker: bool
+    #: the run was as it is wanted before anything was said
+    already: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The public form."""
-        return {"run": self.run.id, "status": self.run.status, "carried_out": self.event is not None}
+        return {"run": self.run.id, "status": self.run.status, "carried_out": self.event is not None or self.already}
 
     def in_words(self) -> str:
         """The public form for people."""
+        if self.already:
+            return f"{self.run.id} is {self.run.status} already"
         if self.event is not None:
             return f"{self.run.id} is {self.run.status}"
         if self.has_worker:
@@ -45,6 +49,8 @@ async def carry_out(runtime: Runtime, before: Run, *types: str) -> Effect:
     """Wait up to a second for the first event of `types` (or the end) that a run got since its row was `before`."""
     if not (await Explainer.look(runtime)).has_worker(before):
         return Effect(await runtime.find(before.id), None, has_worker=False)
+    if (types == ("run.paused",) and is_paused(before)) or (types == ("run.resumed",) and not is_paused(before)):
+        return Effect(before, None, has_worker=True, already=True)
     event = await _first(runtime, before, types)
     row = await runtime.find(before.id)
     if event is not None:

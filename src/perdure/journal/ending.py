@@ -36,9 +36,17 @@ def outcome_of(main: asyncio.Task[str], *, cancelling: bool) -> Outcome:
     error = main.exception()
     if error is None:
         return Outcome(value=main.result())
-    if isinstance(error, ContinueAs):
-        return Outcome(continue_as=error.input_json)
+    continuation = continuation_of(error)
+    if continuation is not None:
+        return Outcome(continue_as=continuation.input_json)
     return Outcome(error=error)
+
+
+def continuation_of(error: BaseException) -> ContinueAs | None:
+    """The ContinueAs that `error` is, or that task groups have wrapped without anything else; None if there is none."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, ContinueAs) else None
 
 
 def step_error(error: dict[str, Any], step: int | None) -> StepError:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.agents.attempt import Attempt, ReportKind
-from perdure.errors import InvalidInput, NoRetry, StepTimeout
+from perdure.errors import AgentError, InvalidInput, NoRetry, StepTimeout
 from perdure.values.clock import Alarm
 from perdure.values.json import encode
 
@@ -135,7 +135,7 @@ class StepAttempt:
     def _settle_failure(self, error: BaseException) -> None:
         self._silence()
         options = self.call.target.options
-        never = isinstance(error, NoRetry | InvalidInput) or type(error).__name__ in options.retries.never
+        never = isinstance(error, NoRetry | InvalidInput | AgentError) or type(error).__name__ in options.retries.never
         self._steps.failed(self, describe(error), retry=not never)
 
     def _silence(self) -> None:

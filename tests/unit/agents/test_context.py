@@ -16,6 +16,7 @@ from perdure import Context, agent, tool
 from perdure.agents.approval import action_hash
 from perdure.agents.attempt import Attempt, current_attempt, current_step
 from perdure.errors import (
+    AgentError,
     AlreadySettled,
     ApprovalRejected,
     AskTimeout,
@@ -23,6 +24,7 @@ from perdure.errors import (
     InvalidInput,
     InvalidSetting,
     NotInAgent,
+    StepError,
     StepTimeout,
     UnknownOutcome,
 )
@@ -45,6 +47,34 @@ async def order(item: str, count: int = 1) -> str:
 
 
 guarded = order.with_options(approval="boss", name="guarded")
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_context_in_a_step_is_refused(fresh):
+    """NotInAgent fails the step: a replay does not run it again, so nothing that it does to the run would stay."""
+
+    @agent
+    async def leaking(ctx: Context, call: str) -> Any:
+        """Hand the context to a step."""
+
+        async def inside() -> Any:
+            if call == "receive":
+                return await ctx.receive("post")
+            return getattr(ctx, call)(*([undo, "x"] if call == "compensate" else ["post"]))
+
+        await ctx.receive("go")
+        return await ctx.step(inside, effect="read", retries=0)
+
+    for call in ("receive", "compensate", "continue_as", "patched"):
+        drive = Drive(leaking, call=call).start()
+        if not fresh:
+            drive.message("post", "for the agent")
+        drive.message("go", None)
+        with pytest.raises(StepError, match=rf"ctx.{call} was called outside of the agent's own code") as caught:
+            _ = drive.play().value
+        assert caught.value.type == "NotInAgent"
+        assert drive.brain.unread_messages() == ([] if fresh else [("post", "for the agent")])
+        check_every_prefix(drive)
 
 
 def test_answers_come_as_the_type_that_was_asked_for():
@@ -142,19 +172,23 @@ def test_an_edit_that_does_not_fit_the_tool_is_the_agents_to_see():
 
 
 def test_what_the_agent_does_to_approved_arguments_stays_its_own():
-    """The event keeps what was approved."""
+    """The event keeps what was approved, and that is what is performed."""
 
     @agent
-    async def editing(ctx: Context) -> int:
+    async def editing(ctx: Context) -> list[Any]:
         """Change the arguments, then look at what was done with them."""
         consent = await ctx.approve(order, "pen")
         consent.args["item"] = "gold"
-        return len(consent.args)
+        consent.args = consent.args | {"count": 1_000_000}
+        return [await consent.perform(), consent.arguments]
 
     drive = Drive(editing).start()
     drive.decide(1, approved=True)
-    assert drive.value == 2
-    assert drive.journal[-1].data["args"] == {"item": "pen", "count": 1}
+    approved = {"item": "pen", "count": 1}
+    assert drive.play().value == ["1 pen", approved]
+    assert next(event.data["args"] for event in drive.journal if event.type == "approval.granted") == approved
+    assert next(event.data["args"] for event in drive.journal if event.type == "step.started") == approved
+    check_every_prefix(drive)
 
 
 def test_an_action_without_a_tool_can_be_put_before_a_person():
@@ -253,12 +287,11 @@ def test_a_waiter_that_gives_up_leaves_the_child_alone():
 
 
 def test_continue_as_ends_the_run_with_the_input_of_the_next():
-    """No `except` of the agent holds it up; compensations are not run; wrong input is refused."""
+    """No `except` of the agent holds it up; wrong input is refused."""
 
     @agent
     async def turning(ctx: Context, count: int, note: str = "") -> None:
         """Go on in a new run."""
-        ctx.compensate(undo, "x")
         try:
             ctx.continue_as(count + 1, note="more")
         except Exception:  # noqa: BLE001 - that is the point
@@ -276,6 +309,85 @@ def test_continue_as_ends_the_run_with_the_input_of_the_next():
 
     with pytest.raises(InvalidInput, match="count"):
         _ = Drive(mistaken, count=1).start().value
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_continue_as_passes_through_task_groups(inside):
+    """In the body or in a task of one; but not beside an error of another task."""
+
+    @agent
+    async def grouped(ctx: Context, count: int, fail: bool) -> None:
+        """Go on from within two groups."""
+
+        async def go_on() -> None:
+            await work("a")
+            ctx.continue_as(count + 1, fail)
+
+        async def stay() -> None:
+            try:
+                await work("b")
+            finally:
+                if fail:
+                    raise ValueError("not so fast")
+
+        async with asyncio.TaskGroup(), asyncio.TaskGroup() as group:
+            group.create_task(stay())
+            if inside:
+                group.create_task(go_on())
+            else:
+                await go_on()
+
+    for fail in (False, True):
+        drive = Drive(grouped, count=1, fail=fail).start()
+        drive.complete(2 if inside else 1, "A")
+        outcome = drive.brain.outcome
+        assert outcome is not None
+        if fail:
+            assert isinstance(outcome.error, BaseExceptionGroup)
+        else:
+            assert outcome.continue_as == '{"count":2,"fail":false}'
+
+
+def test_a_run_with_compensations_cannot_continue_in_another():
+    """The new run would not know of them: the error says how else to do it, and they are run."""
+
+    @agent
+    async def turning(ctx: Context, count: int) -> None:
+        """Go on with a debt."""
+        ctx.compensate(undo, "x")
+        ctx.continue_as(count + 1)
+
+    drive = Drive(turning, count=1).start()
+    assert drive.waits == ['#1 tool undo {"item":"x"}']
+    with pytest.raises(AgentError, match=r"would drop .*ctx\.compensate \(undo\)\. .*ctx\.spawn"):
+        _ = drive.play().value
+
+
+def test_a_compensation_takes_its_arguments_when_it_is_registered():
+    """What does not fit is refused there, before the effect that it would have to undo; changes come too late."""
+
+    @tool(effect="once")
+    async def take_back(items: list[str]) -> int:
+        """Clean up."""
+        return len(items)
+
+    @agent
+    async def booking(ctx: Context, wrong: bool) -> None:
+        """Register, change the arguments, fail."""
+        items = ["a"]
+        ctx.compensate(take_back, 3 if wrong else items)
+        await work("book")
+        items.append("b")
+        raise ValueError("no")
+
+    with pytest.raises(InvalidInput, match="take_back: items"):
+        _ = Drive(booking, wrong=True).start().value
+    drive = Drive(booking, wrong=False).start()
+    drive.complete(1, "BOOK")
+    assert drive.waits == ['#2 tool take_back {"items":["a"]}']
+    with pytest.raises(ValueError, match="no"):
+        _ = drive.play().value
+    check_every_prefix(drive)
 
 
 def test_time_stands_still_between_events():

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, PlainSerializer, computed_field
 
 from perdure.agents.signature import Signature, adapter_of, schema_of
 from perdure.agents.tool import as_tool
@@ -28,6 +28,25 @@ class Line(BaseModel):
 
     item: str
     price: Decimal = Decimal(0)
+
+
+class Renamed(BaseModel):
+    """A model whose JSON says other names."""
+
+    user_id: int = Field(alias="userId")
+    note: str = Field("", validation_alias="in", serialization_alias="out")
+    line: Line = Field(Line(item="pen"), validation_alias=AliasChoices("row", "record"))
+
+
+class Closed(BaseModel, extra="forbid"):
+    """A model that refuses to read one of its own fields."""
+
+    a: int = 1
+
+    @computed_field
+    def double(self) -> int:
+        """Twice as much."""
+        return self.a * 2
 
 
 class Colour(Enum):
@@ -321,6 +340,41 @@ def test_results_are_held_to_the_promise():
         signature.encode_result([{}])
     with pytest.raises(InvalidInput, match="promises"):
         Signature(nothing).encode_result(1)
+
+
+def test_results_come_back_whatever_their_fields_are_called_in_json():
+    """By name, as they are journaled, and by alias, as a person says them who reads the schema."""
+
+    def renamed() -> Renamed:
+        """Promise other names."""
+        raise NotImplementedError
+
+    signature = Signature(renamed)
+    value = Renamed.model_validate({"userId": 3, "in": "x", "record": {"item": "ink"}})
+    text = signature.encode_result(value)
+    assert decode(text) == {"user_id": 3, "note": "x", "line": {"item": "ink", "price": "0"}}
+    assert signature.decode_result(decode(text)) == value
+    assert signature.decode_result({"userId": 3, "in": "x", "row": {"item": "ink"}}) == value
+    with pytest.raises(InvalidInput, match=r"renamed: userId: Field required"):
+        signature.decode_result({})
+
+
+def test_a_result_that_its_type_does_not_read_is_written_so_that_it_does_or_refused():
+    """Before it is settled: a journal that cannot be read parks its run."""
+
+    def closed() -> list[Closed]:
+        """Promise models with a computed field."""
+        raise NotImplementedError
+
+    def unreadable() -> Annotated[int, PlainSerializer(lambda value: f"{value} apples")]:
+        """Promise what cannot be read."""
+        raise NotImplementedError
+
+    signature = Signature(closed)
+    text = signature.encode_result([Closed(a=2)])
+    assert [value.double for value in signature.decode_result(decode(text))] == [4]
+    with pytest.raises(InvalidInput, match=r"unreadable returned something else than it promises: .*'3 apples'"):
+        Signature(unreadable).encode_result(3)
 
 
 def test_types_are_looked_into_once():

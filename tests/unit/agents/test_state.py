@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from perdure import Context, agent
-from perdure.errors import InvalidInput
+from perdure.errors import InvalidInput, NotJsonError
 from tests.unit.journal.driver import Drive
 from tests.unit.journal.replaying import check_every_prefix
 from tests.unit.journal.scenarios import work
@@ -94,6 +94,79 @@ def test_a_model_that_checks_assignments_works():
     drive = Drive(counting).start().play()
     assert drive.value == 2
     assert drive.saved == {"count": 2}
+
+
+class Renamed(BaseModel):
+    """A typed state whose JSON says another name."""
+
+    count: int = Field(0, alias="Count")
+    total: int = Field(0, alias="total")
+    others: int = Field(0, validation_alias=AliasChoices("Others", "rest"))
+
+
+class Open(BaseModel, extra="allow"):
+    """A typed state that takes whatever it is given."""
+
+    owner: str
+    count: int = 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"), [({}, 1), ({"count": 4}, 5), ({"Count": 6}, 7), ({"Count": 6, "count": 8}, 9)]
+)
+def test_a_field_with_an_alias_is_saved_and_read_by_name(stored, expected):
+    """What was stored under the alias counts until it has been saved."""
+
+    @agent(state=Renamed)
+    async def counting(ctx: Context) -> Any:
+        """Count."""
+        ctx.state.count += 1
+        ctx.state.total += ctx.state.others
+        return await work("a") and ctx.state.count
+
+    drive = Drive(counting, state={**stored, "total": 1, "others": 2}).start().play()
+    assert drive.value == drive.saved["count"] == expected
+    assert drive.saved["total"] == 3
+    check_every_prefix(drive)
+
+
+def test_fields_that_a_model_allows_besides_its_own_are_saved():
+    """Added, changed and taken away."""
+
+    @agent(state=Open)
+    async def adding(ctx: Context) -> Any:
+        """Keep whatever comes."""
+        ctx.state.note = {"n": 1}
+        await work("a")
+        ctx.state.note["n"] += 1
+        del ctx.state.old
+        return ctx.state.kept
+
+    drive = Drive(adding, state={"owner": "ann", "old": 1, "kept": 2}).start().play()
+    assert drive.value == 2
+    assert drive.saved == {"owner": "ann", "count": 0, "note": {"n": 2}, "kept": 2}
+    check_every_prefix(drive)
+
+
+def test_a_deleted_field_goes_back_to_its_default():
+    """One without a default cannot be deleted: that fails the run, and saves nothing that no later run could read."""
+
+    @agent(state=Open)
+    async def deleting(ctx: Context, name: str) -> Any:
+        """Take a field away."""
+        state = ctx.state
+        delattr(state, name)
+        return await work("a")
+
+    stored = {"owner": "ann", "count": 3}
+    drive = Drive(deleting, state=stored, name="count").start().play()
+    assert drive.value == "A"
+    assert drive.saved == {"owner": "ann"}
+    check_every_prefix(drive)
+    drive = Drive(deleting, state=stored, name="owner").start()
+    with pytest.raises(NotJsonError, match=r"ctx.state.owner was deleted, but Open cannot do without it"):
+        _ = drive.value
+    assert drive.saved == stored
 
 
 def test_a_state_that_is_only_read_saves_nothing():
