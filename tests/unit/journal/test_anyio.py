@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from perdure import Context, agent
@@ -15,8 +16,6 @@ from perdure.errors import StepError
 from tests.unit.journal.driver import Drive, Plan
 from tests.unit.journal.replaying import check_every_prefix
 from tests.unit.journal.scenarios import broken, undo, work
-
-anyio = pytest.importorskip("anyio")
 
 
 @agent
