@@ -554,3 +554,36 @@ def test_an_agent_that_exits_or_does_io_fails_alone(world):
         assert await (await world.rt.start(fine)).result() == "fine"
 
     play(world, scenario)
+
+
+def test_a_run_that_is_parked_in_its_clean_up_can_be_cancelled_again(world):
+    """Code that changed under a run that was being cancelled parks it; the second word ends it."""
+    box = Box()
+
+    @tool(effect="read")
+    async def tidy() -> None:
+        box.note("tidy")
+        await box.wait()
+
+    @agent
+    async def cleaning(ctx: Context) -> None:
+        try:
+            await ctx.receive("word")
+        finally:
+            if "changed" in box.calls:
+                await ctx.ask("Is this new?")
+            await tidy()
+
+    async def scenario():
+        await world.start(cleaning)
+        run = await world.rt.start(cleaning)
+        await settle()
+        await run.cancel()
+        await box.reached(1)
+        box.note("changed")
+        await world.restart(cleaning)
+        await world.becomes(run, "quarantined")
+        await world.rt.cancel(run.id)
+        await world.becomes(run, "cancelled")
+
+    play(world, scenario)

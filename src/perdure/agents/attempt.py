@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 from perdure.errors import InvalidSetting, NotInAgent
-from perdure.values.events import known_type
+from perdure.values.events import emittable
 from perdure.values.json import decode, encode, encode_given
 
 ReportKind = Literal["heartbeat", "stream", "emit"]
@@ -52,9 +52,8 @@ class Attempt:
 
     def emit(self, type: str, data: Any = None) -> None:
         """Append an event (`progress`, `artifact` or `custom.*`) to the run's journal."""
-        if type not in {"progress", "artifact"} and not type.startswith("custom."):
+        if not emittable(type):
             raise InvalidSetting(f"a step emits 'progress', 'artifact' or 'custom.*', not {type!r}")
-        assert known_type(type)
         encode(type)
         self._report("emit", type, decode(encode_given(data)))
 

@@ -21,7 +21,7 @@ from perdure.journal.brain import Brain, current_brain
 from perdure.journal.commands import Emit, OpenAsk, Receive, Send, Spawn
 from perdure.journal.ending import ContinueAs, continuation_of
 from perdure.values.clock import moment
-from perdure.values.events import known_type
+from perdure.values.events import emittable
 from perdure.values.ids import child_run_id
 from perdure.values.json import encode, encode_given
 
@@ -158,7 +158,7 @@ class Context:
 
     async def emit(self, type: str, data: Any = None) -> None:
         """Append an event (`progress`, `artifact` or `custom.*`) to the journal; followers see it at once."""
-        if type not in {"progress", "artifact"} and not (type.startswith("custom.") and known_type(type)):
+        if not emittable(type):
             raise InvalidSetting(f"an agent emits 'progress', 'artifact' or 'custom.*', not {type!r}")
         _refuse_unsayable(type)
         self._brain.issue(Emit(type, caller(), encode_given({} if data is None else data)))

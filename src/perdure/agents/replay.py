@@ -9,6 +9,7 @@ from perdure.agents.agent import AnyAgent
 from perdure.agents.context import RunInfo, run_agent
 from perdure.journal import isolation
 from perdure.journal.brain import Brain
+from perdure.journal.commands import Command, Timer, Withdraw
 from perdure.values.events import Event
 from perdure.values.json import decode
 
@@ -44,21 +45,34 @@ def replay_journal(agent: AnyAgent, run: RunInfo, events: Sequence[Event]) -> Re
 
 
 def _compare_end(brain: Brain, last: Event) -> ReplayVerdict:
-    new = [command for command in brain.take_commands() if not command.recorded and command.kind != "withdraw"]
+    brain.take_state_changes()  # what cannot be saved ends the run
+    new = _new_commands(brain)
     asks = f"{new[0].kind} {new[0].name!r} ({new[0].at or 'place unknown'})" if new else None
     if not last.terminal:
         return ReplayVerdict(brain.steps, None, next=asks or _end_of(brain))
+    if last.type == "run.cancelled" and not brain.cancelling:
+        return ReplayVerdict(brain.steps, None)  # cancelled while parked: its code was not asked
     if asks is not None:
         return ReplayVerdict(
             brain.steps, f"run {last.run}: the journal ends with {last.type}, but the code goes on with {asks}"
         )
     recorded, now = _recorded_end(last), _end_of(brain)
-    # A run that is cancelled while parked ends without its code.
-    if now != recorded and not (last.type == "run.cancelled" and now is None):
+    if now != recorded:
         return ReplayVerdict(
             brain.steps, f"run {last.run}: the journal ends with: {recorded}; the code now ends with: {now or 'a wait'}"
         )
     return ReplayVerdict(brain.steps, None)
+
+
+def _new_commands(brain: Brain) -> list[Command]:
+    """What the code asks for that the journal lacks, but for timers that were withdrawn before they were written."""
+    new = [command for command in brain.take_commands() if not command.recorded]
+    withdrawn = {command.step for command in new if isinstance(command, Withdraw)}
+    return [
+        command
+        for command in new
+        if not isinstance(command, Withdraw) and not (isinstance(command, Timer) and command.step in withdrawn)
+    ]
 
 
 def _end_of(brain: Brain) -> str | None:

@@ -1,15 +1,19 @@
 """Keeps the brain's hands off the world: files, sockets, threads and processes raise BrainIOError.
 
 CPython reports such calls as audit events (PEP 578) before they happen. One hook, installed once, looks at
-them only while agent code runs on this very thread; everything else in the process is untouched. This is a
+them only while agent code runs on this very thread; everything else in the process is untouched. What CPython
+does not report passes: a file, a socket or a pool of threads that is open already, mkfifo, C extensions. This is a
 guard against mistakes, not a sandbox: hostile code belongs into one (an audit hook cannot hold it).
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from perdure.errors import BrainIOError
 
@@ -22,6 +26,9 @@ _FORBIDDEN = {
     "socket.sendmsg": "sends on a socket",
     "socket.getaddrinfo": "looks up a host",
     "socket.gethostbyname": "looks up a host",
+    "socket.gethostbyaddr": "looks up a host",
+    "socket.getnameinfo": "looks up a host",
+    "http.client.send": "sends a request",  # on a connection that was opened earlier
     "subprocess.Popen": "starts a process",
     "os.system": "starts a process",
     "os.exec": "starts a process",
@@ -30,25 +37,31 @@ _FORBIDDEN = {
     "os.spawn": "starts a process",
     "os.posix_spawn": "starts a process",
     "os.kill": "signals a process",
+    "os.killpg": "signals processes",
     "os.remove": "removes a file",
     "os.rename": "renames a file",
     "os.link": "makes a link",
     "os.symlink": "makes a link",
     "os.truncate": "truncates a file",
+    "os.chmod": "changes a file's rights",
+    "os.chown": "changes a file's owner",
+    "os.utime": "changes a file's times",
+    "os.setxattr": "changes a file's attributes",
+    "os.removexattr": "changes a file's attributes",
     "os.mkdir": "makes a directory",
     "os.rmdir": "removes a directory",
     "os.chdir": "changes the directory",
     "os.listdir": "lists a directory",
     "os.scandir": "lists a directory",
-    "_thread.start_new_thread": "starts a thread",  # reported from 3.12 on
+    "_thread.start_new_thread": "starts a thread",  # reported from 3.12 on, before by us
     "_thread.start_joinable_thread": "starts a thread",  # 3.13
+    "multiprocessing.Process.start": "starts a process",  # reported by us
     "time.sleep": "blocks the thread",  # reported from 3.13 on
     "sqlite3.connect": "opens a database",
 }
 
-_READING = frozenset({"open", "os.listdir", "os.scandir"})
-
-# The interpreter reads files on its own account: imports, tracebacks, log handlers that rotate.
+# What the interpreter does on its own account: it imports (and caches bytecode), shows tracebacks, rotates logs.
+_HOUSEKEEPING = frozenset({"open", "os.listdir", "os.scandir", "os.mkdir", "os.rename", "os.remove"})
 _INTERPRETER = frozenset({
     "importlib._bootstrap", "importlib._bootstrap_external", "importlib.metadata", "zipimport", "linecache", "tokenize",
     "traceback", "warnings", "logging", "logging.handlers", "zoneinfo", "zoneinfo._common", "inspect",
@@ -63,7 +76,12 @@ def install() -> None:
     """Install the hook. Audit hooks cannot be removed, so this happens once per process."""
     global _installed  # noqa: PLW0603 - the interpreter itself holds this state per process
     if not _installed:
+        from multiprocessing.process import BaseProcess  # noqa: PLC0415 - 3 ms, for who runs agents
+
         sys.addaudithook(_audit)
+        _report_start(BaseProcess, "multiprocessing.Process.start")  # with `spawn`, no audit event would tell
+        if sys.version_info < (3, 12):
+            _report_start(threading.Thread, "_thread.start_new_thread")
         _installed = True
 
 
@@ -82,13 +100,25 @@ def leave(entered: int | None) -> None:
         _threads.discard(entered)
 
 
+def _report_start(startable: Any, event: str) -> None:
+    """Have `startable.start` raise an audit event, as CPython does elsewhere. Subclasses inherit or call it."""
+    start: Callable[[Any], None] = startable.start
+
+    @functools.wraps(start)
+    def reported(self: Any) -> None:
+        sys.audit(event)
+        start(self)
+
+    startable.start = reported
+
+
 def _audit(event: str, args: tuple[object, ...]) -> None:
     if not _threads or event not in _FORBIDDEN or threading.get_ident() not in _threads:
         return
-    if event in _READING:
+    if event in _HOUSEKEEPING:
         if args and isinstance(args[0], int):
             return  # a file that is open already, such as a pipe of the process that Popen is about to report
-        if _on_behalf_of_interpreter(sys._getframe(1)):
+        if _on_behalf_of_interpreter(sys._getframe(1)) or (event == "open" and _is_time_zone(*args[:2])):
             return
     subject = f" ({args[0]!r})" if args and isinstance(args[0], str | bytes) else ""
     raise BrainIOError(f"agent code {_FORBIDDEN[event]}{subject}; {REMEDY}")
@@ -107,3 +137,9 @@ def _on_behalf_of_interpreter(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _is_time_zone(path: object, mode: object) -> bool:
+    # ZoneInfo is written in C and opens its files without a frame of its own.
+    folders = getattr(sys.modules.get("zoneinfo"), "TZPATH", ())
+    return isinstance(path, str) and path.startswith(tuple(map(str, folders))) and mode == "r"

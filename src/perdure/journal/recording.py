@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from perdure.journal.commands import Command
-from perdure.values.events import Event
+from perdure.values.events import OPENING, Event, emittable
 
-_OPENING = frozenset(
-    {"step.started", "child.spawned", "timer.started", "ask.opened", "approval.requested", "message.awaited",
-     "message.sent"}
-)  # fmt: skip
 _WITHDRAWN = frozenset({"step.cancelled", "ask.withdrawn", "approval.withdrawn"})
-# Events the agent itself appends; told apart from a step's own by having no attempt.
-_EMITTED = frozenset({"progress", "artifact"})
 
 
 class Recording:
@@ -29,7 +23,7 @@ class Recording:
             if event.step is None:
                 if event.type == "run.patched":
                     self.patches.add(event.data["name"])
-            elif event.type in _OPENING or (event.attempt is None and _emitted(event.type)):
+            elif event.type in OPENING or (event.attempt is None and emittable(event.type)):
                 self.openings[event.step] = event
             elif event.type in _WITHDRAWN:
                 self.withdrawn.add(event.step)
@@ -43,7 +37,7 @@ class Recording:
         """What step `step` was, in words: kind, name and place."""
         event = self.openings[step]
         kind, name = _kind_and_name(event)
-        at = None if _emitted(event.type) else event.data.get("at")
+        at = None if emittable(event.type) else event.data.get("at")
         return f"{kind} {name!r} ({at or 'place unknown'})"
 
 
@@ -59,12 +53,8 @@ def opens(event: Event, command: Command) -> bool:
     return _kind_and_name(event) == (command.kind, command.name)
 
 
-def _emitted(type: str) -> bool:
-    return type in _EMITTED or type.startswith("custom.")
-
-
 def _kind_and_name(event: Event) -> tuple[str, str]:
-    if _emitted(event.type):
+    if emittable(event.type):
         return "emit", event.type
     data = event.data
     return data["kind"], data["name"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.values.clock import iso
-from perdure.values.events import Event
+from perdure.values.events import OPENING, Event, emittable
 
 
 @dataclass(slots=True)
@@ -32,6 +32,8 @@ class StepRecord:
     refers: str | None = None
     #: retry, deadline or timer: when something happens by itself, RFC 3339
     due: str | None = None
+    #: a child that lives on when the run ends
+    detached: bool = False
 
     @property
     def seconds(self) -> float | None:
@@ -55,14 +57,13 @@ def read_timeline(events: Iterable[Event]) -> list[StepRecord]:
         if event.step is None:
             if event.type == "message.received":
                 _give_message(steps, event)
-        elif event.attempt is None and (event.type in _EMITTED or event.type.startswith("custom.")):
+            elif event.terminal:
+                _end_run(steps, event)
+        elif event.attempt is None and emittable(event.type):
             steps[event.step] = _instant(event, "emit", event.type, event.data)
         elif event.type in _READERS:
             _READERS[event.type](steps, event)
     return [steps[number] for number in sorted(steps)]
-
-
-_EMITTED = frozenset({"progress", "artifact"})
 
 
 def _instant(event: Event, kind: str, name: str, args: Any) -> StepRecord:
@@ -79,6 +80,7 @@ def _open(steps: dict[int, StepRecord], event: Event) -> None:
     steps[number] = StepRecord(
         number, data["kind"], data["name"], data.get("at"), "open", event.time_us, attempts=event.attempt or 1,
         args=_asked(event), refers=data.get("run") or data.get("id"), due=data.get("due") or data.get("deadline"),
+        detached=data.get("detach", False),
     )  # fmt: skip
 
 
@@ -97,10 +99,14 @@ def _end(status: str, result_field: str | None = None) -> Callable[[dict[int, St
     def end(steps: dict[int, StepRecord], event: Event) -> None:
         record = steps.get(event.step or 0)
         if record is not None:
-            record.status, record.ended, record.due = status, event.time_us, None
+            _close(record, status, event)
             record.result = event.data.get(result_field) if result_field else None
 
     return end
+
+
+def _close(record: StepRecord, status: str, event: Event) -> None:
+    record.status, record.ended, record.due = status, event.time_us, None
 
 
 def _fail(steps: dict[int, StepRecord], event: Event) -> None:
@@ -136,20 +142,41 @@ def _child_ended(steps: dict[int, StepRecord], event: Event) -> None:
         record.error = event.data.get("error")
 
 
+def _fire(steps: dict[int, StepRecord], event: Event) -> None:
+    _end("done")(steps, event)
+    receive = steps.get((event.step or 0) - 1)
+    if receive is not None and receive.status == "open" and _timeout_of(receive, steps) is not None:
+        _close(receive, "expired", event)
+
+
 def _give_message(steps: dict[int, StepRecord], event: Event) -> None:
     for record in steps.values():
         if record.kind == "receive" and record.status == "open" and record.name == event.data["topic"]:
-            record.status, record.ended, record.result = "done", event.time_us, event.data["value"]
+            _close(record, "done", event)
+            record.result = event.data["value"]
+            timeout = _timeout_of(record, steps)
+            if timeout is not None and timeout.status == "open":
+                _close(timeout, "withdrawn", event)
             return
 
 
+def _timeout_of(receive: StepRecord, steps: dict[int, StepRecord]) -> StepRecord | None:
+    # No event says that a receive was given up, but `receive(timeout=)` starts its timer at once: as the next step, in
+    # the same commit, from the same line. A receive that was cancelled otherwise counts as open until the run ends.
+    timer = steps.get(receive.step + 1)
+    if receive.kind != "receive" or receive.at is None or timer is None or timer.kind != "sleep":
+        return None
+    return timer if (timer.at, timer.started) == (receive.at, receive.started) else None
+
+
+def _end_run(steps: dict[int, StepRecord], event: Event) -> None:
+    for record in steps.values():
+        if record.status in ("open", "retrying") and not record.detached:  # what became of an unknown one stays unknown
+            _close(record, "withdrawn", event)
+
+
 _READERS: dict[str, Callable[[dict[int, StepRecord], Event], None]] = {
-    "step.started": _open,
-    "child.spawned": _open,
-    "timer.started": _open,
-    "ask.opened": _open,
-    "approval.requested": _open,
-    "message.awaited": _open,
+    **dict.fromkeys(OPENING, _open),
     "message.sent": _send,
     "step.completed": _end("done", "result"),
     "step.failed": _fail,
@@ -157,7 +184,7 @@ _READERS: dict[str, Callable[[dict[int, StepRecord], Event], None]] = {
     "step.unknown": _unknown,
     "step.resolved": _resolve,
     "child.ended": _child_ended,
-    "timer.fired": _end("done"),
+    "timer.fired": _fire,
     "ask.answered": _end("done", "value"),
     "ask.expired": _end("expired"),
     "ask.withdrawn": _end("withdrawn"),

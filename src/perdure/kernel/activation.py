@@ -377,10 +377,10 @@ class Activation:
 
     def cancel(self, raw: str) -> None:
         """Throw CancelledError into the agent's code and let it clean up."""
-        if self.cancelling is not None:
-            return
         if self.quarantine is not None or not self._begun:  # its code cannot run: there is nothing to clean up with
             finish_run(self, "run.cancelled", raw)
+            return
+        if self.cancelling is not None:
             return
         self.cancelling = raw
         self.resume(raw)

@@ -61,6 +61,12 @@ CATALOGUE: dict[str, str] = {
 
 TERMINAL = frozenset({"run.succeeded", "run.failed", "run.cancelled", "run.continued"})
 
+#: The types by which a step enters the journal; so does what an agent emits, under its own type.
+OPENING = frozenset(
+    {"step.started", "child.spawned", "timer.started", "ask.opened", "approval.requested", "message.awaited",
+     "message.sent"}
+)  # fmt: skip
+
 
 class Event:
     """One ordered record of a run's journal. Treat it as frozen; `raw` is its data as JSON text.
@@ -137,6 +143,11 @@ class Event:
 def known_type(type: str) -> bool:
     """True for a type of the catalogue or a user's own (`custom.*`)."""
     return type in CATALOGUE or type.startswith("custom.")
+
+
+def emittable(type: str) -> bool:
+    """True for what agents and tools emit: `progress`, `artifact`, `custom.*`. Without an attempt it is a step."""
+    return type in ("progress", "artifact") or type.startswith("custom.")
 
 
 def catalogue_markdown() -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import http.client
 import logging
+import logging.handlers
+import multiprocessing
 import os
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +20,7 @@ import time
 import traceback
 import urllib.request
 import warnings
+import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,10 +63,19 @@ def _do(action: Callable[[], Any]) -> Drive:
         lambda: list(os.walk(".")),
         lambda: os.remove("nothing"),  # noqa: PTH107
         lambda: os.mkdir("nothing"),  # noqa: PTH102
+        lambda: os.chmod("nothing", 0o600),  # noqa: PTH101
+        lambda: os.chown("nothing", -1, -1),
+        lambda: os.utime("nothing"),
         socket.socket,
         lambda: socket.create_connection(("localhost", 1)),
+        lambda: socket.gethostbyaddr("127.0.0.1"),
+        lambda: socket.getnameinfo(("127.0.0.1", 1), 0),
         lambda: urllib.request.urlopen("http://localhost:1"),
+        lambda: os.killpg(2**31 - 1, 0),
         lambda: subprocess.run(["true"], check=False, capture_output=True),
+        lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
+        lambda: threading.Thread(target=print).start(),
+        lambda: concurrent.futures.ThreadPoolExecutor(1).submit(print),
         lambda: os.system("true"),
         os.fork,
         lambda: sqlite3.connect(":memory:"),
@@ -78,11 +92,51 @@ def test_touching_the_world_raises_an_error_that_says_what_to_write(action):
         _ = _do(action).value
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="CPython 3.11 does not report it")
-def test_starting_a_thread_raises():
-    """From Python 3.12 on; what a thread of 3.11 can do to a run is refused, see below."""
-    with pytest.raises(BrainIOError, match="starts a thread"):
-        _ = _do(threading.Thread(target=print).start).value
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="a matter of Linux")
+def test_changing_attributes_of_files_raises():
+    """Either way."""
+    for action in (lambda: os.setxattr("nothing", "user.a", b""), lambda: os.removexattr("nothing", "user.a")):
+        with pytest.raises(BrainIOError, match="changes a file's attributes"):
+            _ = _do(action).value
+
+
+def test_a_connection_that_is_open_already_sends_no_request():
+    """Sessions keep theirs alive."""
+    here, there = socket.socketpair()
+    with here, there:
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = here
+        with pytest.raises(BrainIOError, match="sends a request"):
+            _ = _do(lambda: connection.request("GET", "/")).value
+        there.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            there.recv(1)
+
+
+def test_threads_and_processes_start_outside_of_a_run_as_ever():
+    """Those of subclasses too, whether they have a start of their own or not."""
+    done = []
+
+    class Own(threading.Thread):
+        def start(self) -> None:
+            done.append("start")
+            super().start()
+
+        def run(self) -> None:
+            done.append("run")
+
+    own = Own()
+    with pytest.raises(BrainIOError):
+        _ = _do(own.start).value
+    for thread in (own, threading.Timer(0, done.append, ["timer"])):
+        thread.start()
+        thread.join(10)
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    process.join(30)
+
+    assert done == ["start", "start", "run", "timer"]
+    assert process.exitcode == 0
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="CPython reports it from 3.13 on")
@@ -135,7 +189,9 @@ def test_the_context_is_of_no_use_outside_of_its_run():
 
 
 def test_imports_work(tmp_path, monkeypatch):
-    """Also of modules that read a file of their own while they are imported."""
+    """Also of modules that read a file of their own while they are imported; and their bytecode is cached."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
     (tmp_path / "a_module_nobody_has.py").write_text("with open(__file__) as file: text = file.read()")
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -145,6 +201,18 @@ def test_imports_work(tmp_path, monkeypatch):
         return len(a_module_nobody_has.text)
 
     assert int(_do(import_it).value) > 10
+    assert list(tmp_path.glob("__pycache__/a_module_nobody_has.*.pyc"))
+
+
+def test_time_zones_work(tmp_path):
+    """Also where their data is a file, and read for the first time."""
+    header = b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4)
+    (tmp_path / "Nowhere").write_bytes(header + struct.pack(">lbb", 3600, 0, 0) + b"NOW\0")
+    zoneinfo.reset_tzpath([tmp_path])
+    try:
+        assert _do(lambda: zoneinfo.ZoneInfo.no_cache("Nowhere").key).value == "Nowhere"
+    finally:
+        zoneinfo.reset_tzpath()
 
 
 def test_printing_logging_warning_and_tracebacks_work(capsys, caplog, recwarn):
@@ -176,6 +244,18 @@ def test_a_log_file_that_is_opened_late_works(tmp_path):
     handler.close()
     logger.removeHandler(handler)
     assert (tmp_path / "log").read_text() == "written\n"
+
+
+def test_a_log_file_is_rotated(tmp_path):
+    """Whoever logs when it is full."""
+    handler = logging.handlers.RotatingFileHandler(tmp_path / "log", maxBytes=10, backupCount=1)
+    logger = logging.getLogger("perdure.test.full")
+    logger.addHandler(handler)
+    for text in ("oldest text", "older text", "newer text"):
+        _ = _do(lambda text=text: logger.error(text)).value  # type: ignore[misc]
+    handler.close()
+    logger.removeHandler(handler)
+    assert [(tmp_path / name).read_text() for name in ("log.1", "log")] == ["older text\n", "newer text\n"]
 
 
 def test_an_import_further_down_the_stack_does_not_open_the_door():
