@@ -560,7 +560,7 @@ def test_a_run_that_is_parked_in_its_clean_up_can_be_cancelled_again(world):
     """Code that changed under a run that was being cancelled parks it; the second word ends it."""
     box = Box()
 
-    @tool(effect="read")
+    @tool(effect="keyed")
     async def tidy() -> None:
         box.note("tidy")
         await box.wait()

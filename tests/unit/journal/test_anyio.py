@@ -22,7 +22,7 @@ from tests.unit.journal.scenarios import broken, undo, work
 async def grouping(ctx: Context) -> list[Any]:
     """Task groups, cancel scopes, shields, deadlines, streams and limits."""
     seen: list[Any] = []
-    send, receive = anyio.create_memory_object_stream(1)
+    send, receive = anyio.create_memory_object_stream[Any](1)
 
     async def produce(items: str, sender: Any) -> None:
         async with sender:
