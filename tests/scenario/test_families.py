@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from perdure import Context, RunCancelled, RunFailed, agent, tool
-from perdure.errors import ChildFailed, IdempotencyMismatch, InvalidInput, NotFound, SessionBusy
+from perdure.errors import ChildFailed, IdempotencyMismatch, InvalidInput, InvalidSetting, NotFound, SessionBusy
 from perdure.store.contract import RunFilter
 from tests.scenario.worlds import Box, play, settle
 
@@ -498,3 +498,46 @@ def test_a_retry_of_an_approved_step_asks_again(world):
         assert await again.result() == "paid"
 
     play(world, scenario)
+
+
+class Collector:
+    """Collects words, and forgets nothing while it lives."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    async def run(self, ctx: Context, topic: str, count: int = 2) -> list[str]:
+        while len(self.words) < count:
+            self.words.append(await ctx.receive(topic, str))
+        return self.words
+
+
+def test_a_class_is_an_agent_with_an_instance_for_each_run(world):
+    """Fields are rebuilt by the replay, and two runs share none; the input is checked against `run`."""
+    collector = agent(concurrency=5)(Collector)
+
+    async def scenario():
+        await world.start(collector)
+        one, two = [await world.rt.start(collector, "word") for _ in range(2)]
+        await one.send("word", "a")
+        await two.send("word", "b")
+        await settle()
+        await world.restart(collector)
+        await world.rt.send(one.id, "word", "c")
+        assert await (await world.rt.run(one.id)).result() == ["a", "c"]
+        assert (await world.status(two)).status == "waiting"
+        assert await (await world.rt.start_json("Collector", {"topic": "word", "count": 0})).result() == []
+        with pytest.raises(InvalidInput, match=r"Collector: .*topic"):
+            await world.rt.start_json("Collector", {"count": 1})
+
+    play(world, scenario)
+
+
+def test_a_class_without_an_async_run_is_no_agent():
+    """The error says what it needs."""
+
+    class Idle:
+        def run(self) -> None: ...
+
+    with pytest.raises(InvalidSetting, match="Idle is a class: it needs an `async def run"):
+        agent(Idle)

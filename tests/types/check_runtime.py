@@ -26,6 +26,31 @@ async def greeter(ctx: Context, name: str) -> str:
     return f"hello {name}"
 
 
+class Collector:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def run(self, ctx: Context, topic: str) -> list[str]:
+        self.seen.append(await ctx.receive(topic, str))
+        return self.seen
+
+
+class Counter:
+    async def run(self, ctx: Context, limit: int) -> int:
+        return limit
+
+
+collector = agent(Collector)
+counter = agent(version="2")(Counter)
+
+
+async def starting_a_class(rt: Runtime, ctx: Context) -> None:
+    assert_type(await rt.start(collector, "news"), RunHandle[list[str]])
+    assert_type(await rt.start(counter, 3), RunHandle[int])
+    assert_type(await ctx.spawn(counter, 3), int)
+    await rt.start(collector, 3)  # type: ignore[misc]
+
+
 async def starting(rt: Runtime) -> None:
     run = await rt.start(buyer, ["pen"], 3, session="acme", idempotency_key="po-1")
     assert_type(run, RunHandle[dict[str, str]])

@@ -1,11 +1,11 @@
-"""@agent: an async function that Perdure keeps alive. Its first parameter is the Context."""
+"""@agent: an async function, or a class with an async `run`, that Perdure keeps alive. It is given the Context first."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, overload
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, TypeVarTuple, overload
 
 from perdure.agents.context import Context
 from perdure.agents.signature import Signature
@@ -46,19 +46,41 @@ class Agent(Generic[*Ts, R]):
 AnyAgent: TypeAlias = "Agent[*tuple[Any, ...], Any]"
 
 
+class Runnable(Protocol[*Ts, R]):
+    """What the class form of an agent is: each run has an instance of its own, made anew when the run is replayed."""
+
+    def run(self, ctx: Context, /, *args: *Ts) -> Awaitable[R]:
+        """The agent's code."""
+
+
+class Decorator(Protocol):
+    """What `@agent(...)` gives."""
+
+    @overload
+    def __call__(self, code: type[Runnable[*Ts, R]], /) -> Agent[*Ts, R]: ...
+    @overload
+    def __call__(self, code: Callable[[Context, *Ts], Awaitable[R]], /) -> Agent[*Ts, R]: ...
+
+
 @overload
-def agent(function: Callable[[Context, *Ts], Awaitable[R]], /) -> Agent[*Ts, R]: ...
+def agent(code: type[Runnable[*Ts, R]], /) -> Agent[*Ts, R]: ...
+@overload
+def agent(code: Callable[[Context, *Ts], Awaitable[R]], /) -> Agent[*Ts, R]: ...
 @overload
 def agent(
     *, name: str | None = ..., version: str = ..., busy: str = ..., concurrency: int | None = ...,
     concurrency_per_key: int | None = ..., priority: int = ..., state: type[Any] | None = ...,
-) -> Callable[[Callable[[Context, *Ts], Awaitable[R]]], Agent[*Ts, R]]: ...  # fmt: skip
+) -> Decorator: ...  # fmt: skip
 def agent(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, version: str = "1", busy: str = "queue",
+    code: Callable[..., Any] | None = None, /, *, name: str | None = None, version: str = "1", busy: str = "queue",
     concurrency: int | None = None, concurrency_per_key: int | None = None, priority: int = 0,
     state: type[Any] | None = None,
 ) -> Any:  # fmt: skip
-    """Make an async function an agent.
+    """Make an async function, or a class with an `async def run(self, ctx, ...)`, an agent.
+
+    A class is for code in several methods around the fields of one run: it is made without arguments for each run, and
+    anew with every replay, so its fields live as long as the run without being stored. Type checkers take a decorated
+    class for a class, so write `collector = agent(Collector)`.
 
     name: its name in the store (default: the function's). version: runs stay on the version they started on;
     raise it when old runs must not continue on new code. busy: what a new run does when its session has an
@@ -69,7 +91,8 @@ def agent(
     Raises InvalidSetting for options that make no sense.
     """
 
-    def decorate(function: Callable[..., Any]) -> Agent[Any, Any]:
+    def decorate(code: Callable[..., Any]) -> Agent[Any, Any]:
+        function = _run_of(code) if inspect.isclass(code) else code
         if not inspect.iscoroutinefunction(function):
             raise InvalidSetting(f"agent {function.__name__} must be an `async def`")
         if not inspect.signature(function).parameters:
@@ -82,7 +105,22 @@ def agent(
             concurrency_per_key=concurrency_per_key, priority=priority, state=state,
         )  # fmt: skip
 
-    return decorate if function is None else decorate(function)
+    return decorate if code is None else decorate(code)
+
+
+def _run_of(code: type[Any]) -> Callable[..., Any]:
+    method = getattr(code, "run", None)
+    if not inspect.iscoroutinefunction(method):
+        raise InvalidSetting(f"agent {code.__name__} is a class: it needs an `async def run(self, ctx, ...)`")
+
+    @functools.wraps(method)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        return await code().run(*args, **kwargs)
+
+    _, *parameters = inspect.signature(method).parameters.values()
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__name__, run.__qualname__, run.__doc__ = code.__name__, code.__qualname__, code.__doc__ or method.__doc__
+    return run
 
 
 def _checked_name(name: str) -> str:
