@@ -182,6 +182,39 @@ def test_what_was_noted_on_an_error_is_in_the_journal(world):
     play(world, scenario)
 
 
+def test_a_run_that_nothing_can_wake_fails_and_gives_its_place_back(world):
+    """It compensates first, also when its worker dies in the middle of that; the journal says why."""
+    box = Box()
+
+    @tool(effect="keyed")
+    async def refund() -> None:
+        box.note("refund")
+        await box.wait()
+
+    @agent(concurrency=1)
+    async def stuck(ctx: Context, wise: bool) -> str:
+        if not wise:
+            ctx.compensate(refund)
+            await asyncio.Event().wait()
+        return "went on"
+
+    async def scenario():
+        await world.start(stuck)
+        run = await world.rt.start_json("stuck", {"wise": False})
+        await box.reached(1)
+        await world.restart(stuck)
+        await box.reached(2)
+        box.open()
+        await world.becomes(run, "failed")
+        assert (await world.types(run)).count("run.failing") == 1
+        error = (await world.journal(run))[-1].data["error"]
+        assert (error["type"], "nothing can bring" in error["message"]) == ("AgentError", True)
+        other = await world.rt.start_json("stuck", {"wise": True})
+        assert await other.result() == "went on"
+
+    play(world, scenario)
+
+
 def test_a_signal_that_cannot_be_taken_is_said_and_gone(world):
     """One of an unknown kind, or without what it needs, neither stops the node nor comes again."""
 

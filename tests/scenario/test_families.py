@@ -540,4 +540,4 @@ def test_a_class_without_an_async_run_is_no_agent():
         def run(self) -> None: ...
 
     with pytest.raises(InvalidSetting, match="Idle is a class: it needs an `async def run"):
-        agent(Idle)
+        agent(Idle)  # type: ignore[arg-type]

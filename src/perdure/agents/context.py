@@ -253,7 +253,7 @@ class Child(Awaitable[R], Generic[R]):
         self.id = command.run
         self._brain = brain
         self._command = command
-        self._waiting = brain.spawned(command)
+        self._waiting = brain.expect(command)
 
     def __await__(self) -> Generator[Any, Any, R]:
         return self._brain.join(self._waiting).__await__()
@@ -269,6 +269,7 @@ async def run_agent(agent: AnyAgent, brain: Brain, run: RunInfo) -> str:
         result = await agent.signature.call(agent.signature.validate_json(encode(brain.input)), ctx)
         text = agent.signature.encode_result(result)
         await ctx._join()
+        brain.check_state()
     except BaseException as error:
         if continuation_of(error) is None:
             await ctx._undo(error)

@@ -45,7 +45,6 @@ def replay_journal(agent: AnyAgent, run: RunInfo, events: Sequence[Event]) -> Re
 
 
 def _compare_end(brain: Brain, last: Event) -> ReplayVerdict:
-    brain.take_state_changes()  # what cannot be saved ends the run
     new = _new_commands(brain)
     asks = f"{new[0].kind} {new[0].name!r} ({new[0].at or 'place unknown'})" if new else None
     if not last.terminal:

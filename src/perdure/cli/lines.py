@@ -12,10 +12,10 @@ from perdure.values.events import Event
 
 #: Events in which a run changes its state or needs somebody; the rest is detail.
 STATE = frozenset({
-    "run.started", "run.recovered", "run.paused", "run.resumed", "run.cancelling", "run.quarantined", "run.released",
-    "run.warning", "run.succeeded", "run.failed", "run.cancelled", "run.continued", "ask.opened", "ask.answered",
-    "ask.expired", "approval.requested", "approval.granted", "approval.rejected", "approval.expired", "step.unknown",
-    "step.resolved", "message.awaited",
+    "run.started", "run.recovered", "run.paused", "run.resumed", "run.cancelling", "run.failing", "run.quarantined",
+    "run.released", "run.warning", "run.succeeded", "run.failed", "run.cancelled", "run.continued", "ask.opened",
+    "ask.answered", "ask.expired", "approval.requested", "approval.granted", "approval.rejected", "approval.expired",
+    "step.unknown", "step.resolved", "message.awaited",
 })  # fmt: skip
 
 
@@ -71,6 +71,7 @@ _WORDS: dict[str, Callable[[Event, dict[str, Any]], str]] = {
     "run.recovered": lambda _, data: f"taken over after a crash, attempt {data.get('attempt')}",
     "run.paused": lambda _, data: f"paused{_by(data)}",
     "run.resumed": lambda _, data: f"resumed{_by(data)}",
+    "run.failing": lambda _, data: f"cannot go on: {data['error']['message']}",
     "run.cancelling": lambda _, data: f"being cancelled{_by(data)}",
     "run.quarantined": lambda _, data: f"parked: {_error(data)}",
     "run.released": lambda _, data: f"released{_by(data)}",

@@ -14,6 +14,10 @@ is already committed. So the code is a function of its journal, and that is the 
 Results are delivered one event at a time, each followed by running the loop until nothing is ready. Live and
 replay do this alike, so two results of one commit cannot be seen in another order later.
 
+Code that cannot go on, because nothing can wake it, it never waits or its state cannot be saved, asks for its own
+failure (`Fail`), when there is nothing more to deliver. It hears of that from the journal like of everything else,
+as if somebody cancelled it: so it cleans up and compensates, in every replay at the same point, and then the run fails.
+
 The brain does no I/O and has no clock: time is the time of the last delivered event.
 """
 
@@ -26,12 +30,13 @@ import sys
 from asyncio import events as asyncio_events
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from copy import copy
 from functools import partial
 from typing import Any
 
 from perdure.errors import AgentError, AskTimeout, NonDeterminismError, NotInAgent, NotJsonError, UnknownOutcome
-from perdure.journal.commands import Command, Patch, Receive, Timer, Withdraw
-from perdure.journal.ending import Outcome, child_error, outcome_of, step_error
+from perdure.journal.commands import Command, Fail, Patch, Receive, Timer, Withdraw
+from perdure.journal.ending import Outcome, child_error, outcome_of, run_error, step_error
 from perdure.journal.loop import RunLoop, RunTimer
 from perdure.journal.recording import NOTHING, Recording, opens
 from perdure.journal.state import State
@@ -72,11 +77,18 @@ class Brain:
         self._messages: dict[str, deque[Any]] = {}
         self._receivers: dict[str, deque[Receive]] = {}
         self._state = State()
+        self._changes: dict[str, str | None] = {}
         self._random: random.Random | None = None
         self._seed = run
         self._forks: list[Event] = []
         self._evicted = False
         self._main: asyncio.Task[str] | None = None
+        #: why the code never came to rest, or None
+        self._restless: AgentError | None = None
+        #: it was found that the code cannot go on; the journal does not say so yet
+        self._failing = False
+        #: what the run fails with, whatever its code makes of it
+        self._failure: Exception | None = None
         self._loop = _BrainLoop(self._timer_started, self._timer_cancelled)  # type: ignore[abstract]  # it is not
         self._loop.brain = self
 
@@ -88,7 +100,9 @@ class Brain:
         # A fork's input and dice count from its start, although its journal says so only after the part it shares.
         self._forks = [event for event in events if event.type == "run.forked"]
         self._recorded = Recording(events)
+        self._loop.replaying = True
         self._run(partial(self._take_all, events))
+        self._loop.replaying = False
         self._check_all_recorded_were_issued()
         self._recorded = NOTHING  # what is issued from now on is new
 
@@ -101,27 +115,27 @@ class Brain:
             self._run(partial(self._take, event))
 
     def take_commands(self) -> list[Command]:
-        """The new commands since the last call, in order. None of a run that has diverged."""
+        """The new commands since the last call, in order. None of a run that has diverged.
+
+        Call it when there is nothing more to deliver: that code cannot go on is found out now.
+        """
+        error = self._impasse()
+        if error is not None and self._failure is not None:
+            self._run(partial(self._end, Outcome(error=self._failure)))  # it was told, and waits for nothing once more
+        elif error is not None and not self._failing:
+            self._failing = True
+            self._commands.append(Fail(error))
         commands, self._commands = self._commands, []
         return commands if self.divergence is None else []
 
     def take_state_changes(self) -> dict[str, str | None]:
-        """What the code changed in its state since the last call: key -> JSON text, or None for removed.
-
-        State that JSON cannot hold ends the run with that error.
-        """
+        """What the code had changed in its state by the last `take_commands`: key -> JSON text, or None for removed."""
         if self.divergence is not None:
             return {}
-        try:
-            return self._state.changes()
-        except NotJsonError as error:
-            self._end(Outcome(error=error))
-            return {}
-
-    @property
-    def waits(self) -> Iterable[Command]:
-        """Every command the run waits for, by step."""
-        return self.pending.values()
+        if self.outcome is not None:
+            self._changes.update(self._state.changes())
+        changes, self._changes = self._changes, {}
+        return changes
 
     def unread_messages(self) -> list[tuple[str, Any]]:
         """Messages that were received but never taken, as (topic, value)."""
@@ -161,12 +175,21 @@ class Brain:
     def touch_state(self) -> Mapping[str, Any]:
         """The session's state by key, about to be read or written."""
         self._check_inside()
-        self._state.touched = True
+        if not self._evicted:  # what clean-up code does to it when the run is over is not part of the run
+            self._state.touched = True
         return self._state.values
 
     def bind_state(self, values: Mapping[str, Any]) -> None:
         """From now on, `values` is where the state is read from."""
         self._state.values = values
+
+    def check_state(self) -> None:
+        """Raises NotJsonError when the state cannot be saved. For the end of the code, while it can still clean up."""
+        try:
+            copy(self._state).freeze()  # of a copy: this only asks
+        except NotJsonError as error:
+            self._failure = error
+            raise
 
     def issue(self, command: Command) -> Command:
         """Number a command, match it with the journal, and hand it to the kernel if it is new."""
@@ -185,7 +208,7 @@ class Brain:
 
     async def result(self, command: Command) -> Any:
         """Wait for what an issued command brings."""
-        self.spawned(command)
+        self.expect(command)
         assert command.future is not None
         try:
             return await command.future
@@ -193,8 +216,8 @@ class Brain:
             self._withdraw(command.step)
             raise
 
-    def spawned(self, command: Command) -> Command:
-        """Expect the end of a child that was just issued, whether or not anybody awaits it yet."""
+    def expect(self, command: Command) -> Command:
+        """Be ready for what an issued command brings, whether or not anybody awaits it yet."""
         command.future = asyncio.Future(loop=self._loop)
         if not self._evicted:
             self.pending[command.step] = command
@@ -249,12 +272,40 @@ class Brain:
         if event.time_us > self._loop.now_us:
             self._loop.now_us = event.time_us
         _HANDLERS[event.type](self, event)
+        self._run_ready()
+
+    def _run_ready(self) -> None:
         try:
             self._loop.run_ready()
         except AgentError as error:
-            self._end(Outcome(error=error))
+            self._restless = error
         if self._main is not None and self._main.done() and self.outcome is None and self.divergence is None:
-            self._end(outcome_of(self._main, cancelling=self.cancelling))
+            self._end(self._outcome(self._main))
+
+    def _impasse(self) -> Exception | None:
+        """Why the code cannot go on as it is, or None."""
+        if self._main is None or self._loop.stopped:
+            return None
+        if self._restless is not None:
+            return self._restless
+        if not self.pending:
+            return AgentError(_STALLED)
+        try:
+            self._changes.update(self._state.changes())
+        except NotJsonError as error:
+            return error if self._failure is None else None  # it has been told, and may still put it right
+        return None
+
+    def _outcome(self, main: asyncio.Task[str]) -> Outcome:
+        outcome = outcome_of(main, cancelling=self.cancelling)
+        if self._failure is None or self._failure is outcome.error:
+            return outcome
+        try:
+            main.result()
+        except BaseException as end:  # noqa: BLE001 - the failure is what ended the run; this only came of it
+            for note in getattr(end, "__notes__", ()):
+                self._failure.add_note(note)
+        return Outcome(error=self._failure)
 
     def _on_queued(self, event: Event) -> None:
         self.input = decode(event.raw)["input"]
@@ -325,6 +376,12 @@ class Brain:
         if self._main is not None:
             self._main.cancel(event.data.get("reason"))
 
+    def _on_failing(self, event: Event) -> None:
+        self._failure, self._restless = run_error(event.data["error"]), None
+        if self._main is not None:
+            # Cancelled, rather than thrown the error: groups and timeouts clean up for that, and for nothing else.
+            self._main.cancel(str(self._failure))
+
     # Details.
 
     def _resolve(self, command: Command, value: Any) -> None:
@@ -357,7 +414,7 @@ class Brain:
         try:
             self._state.freeze()
         except NotJsonError as error:
-            self.outcome = Outcome(error=error)
+            self.outcome = Outcome(error=self._failure or error)
         self.evict()
 
     def _check_inside(self) -> None:
@@ -403,6 +460,12 @@ class Brain:
         self._loop.stopped = True
 
 
+_STALLED = (
+    "this run waits for something that nothing can bring: no step, timer, question, message or child of it is under "
+    "way, and nothing else may wake it. Wait for the world with `await ctx.receive(...)`, `await ctx.ask(...)` or a "
+    "step; an event, queue or future must be set by a task of the run"
+)
+
 _WAYS_OUT = (
     "Nothing is lost: the run is parked. Three ways out: (1) put the old code back, or keep both behind "
     '`if ctx.patched("name")`, then `perdure retry {run}`; (2) `perdure fork {run} --at STEP` to go on from an '
@@ -414,6 +477,7 @@ _HANDLERS: dict[str, Callable[[Brain, Event], None]] = {
     "run.forked": Brain._on_forked,
     "run.started": Brain._on_started,
     "run.cancelling": Brain._on_cancelling,
+    "run.failing": Brain._on_failing,
     "step.completed": Brain._on_completed,
     "step.failed": Brain._on_failed,
     "step.resolved": Brain._on_resolved,

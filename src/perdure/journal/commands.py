@@ -136,6 +136,17 @@ class Patch(Command):
     __slots__ = ()
 
 
+class Fail(Command):
+    """The code cannot go on: it must clean up, and then the run fails. Takes no step number."""
+
+    kind = "failure"
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(type(error).__name__, "")
+        self.error = error
+
+
 class Withdraw(Command):
     """The agent stopped waiting for step `step`. Takes no step number of its own."""
 

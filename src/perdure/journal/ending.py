@@ -6,7 +6,15 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.errors import ApprovalRejected, ChildFailed, StepError, StepTimeout, UnknownOutcome
+from perdure.errors import (
+    AgentError,
+    ApprovalRejected,
+    ChildFailed,
+    NotJsonError,
+    StepError,
+    StepTimeout,
+    UnknownOutcome,
+)
 
 
 class ContinueAs(BaseException):
@@ -47,6 +55,11 @@ def continuation_of(error: BaseException) -> ContinueAs | None:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, ContinueAs) else None
+
+
+def run_error(error: dict[str, Any]) -> AgentError | NotJsonError:
+    """Why a run was found to be unable to go on, as the exception that it was."""
+    return (NotJsonError if error["type"] == "NotJsonError" else AgentError)(error["message"])
 
 
 def step_error(error: dict[str, Any], step: int | None) -> StepError:

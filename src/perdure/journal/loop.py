@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import sys
+import threading
 from asyncio import events as asyncio_events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -38,6 +40,8 @@ CALLBACKS_MOST = 1_000_000
 _UNWINDINGS_MOST = 100
 #: Those given up. The garbage collector would let them run on, as plain code, with tools that act.
 _undying: list[object] = []
+#: The thread on which the garbage collector is at work, or None.
+_collecting: int | None = None
 
 
 class Evicted(BaseException):
@@ -78,9 +82,14 @@ class RunLoop(asyncio.AbstractEventLoop):
     ) -> None:
         self.now_us = 0
         self.stopped = False
+        #: what happens now has happened before
+        self.replaying = False
         self.births = first_birth()
         self._ready: deque[asyncio.Handle] = deque()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        #: those that are not done, each with the context that its code runs in
+        self._tasks: dict[asyncio.Task[Any], contextvars.Context] = {}
+        #: names of generators that ended outside of the code's order
+        self._lost: list[str] = []
         self._on_timer = on_timer
         self._on_timer_cancelled = on_timer_cancelled
         self._running = False
@@ -88,7 +97,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def run(self, work: Callable[[], None]) -> None:
         """Do `work` as the running loop of this thread. Work that makes something ready calls `run_ready`."""
         host = asyncio_events._get_running_loop()
-        host_task = _leave_task(host)
+        host_task = _take_task(host)
         hooks = sys.get_asyncgen_hooks()
         entered = isolation.enter()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize_generator)
@@ -101,7 +110,9 @@ class RunLoop(asyncio.AbstractEventLoop):
             asyncio_events._set_running_loop(host)
             sys.set_asyncgen_hooks(*hooks)
             isolation.leave(entered)
-            _enter_task(host, host_task)
+            _return_task(host, host_task)
+            if self._lost:
+                self._report_lost()
 
     def run_ready(self) -> None:
         """Run callbacks until none is ready or `stopped` is set. Raises AgentError when that never ends."""
@@ -139,9 +150,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.stopped = True
         self._ready.clear()
         while self._tasks:  # clean-up code may try to make new ones
-            for task in sorted(self._tasks, key=hash):
-                self._tasks.discard(task)
-                _unwind(task)
+            for task, context in list(self._tasks.items()):
+                del self._tasks[task]
+                self._unwind(task, context)
         self._ready.clear()
         self._on_timer = self._on_timer_cancelled = _forget
 
@@ -152,6 +163,9 @@ class RunLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         handle = _Handle(callback, args, self, context)
         if self._running:
+            task = getattr(callback, "__self__", None)
+            if type(task) is not RunTask and isinstance(task, asyncio.Task) and task not in self._tasks:
+                self._adopt(task, handle._context)  # made by `asyncio.Task(...)`, past `create_task`
             self._ready.append(handle)
         elif not self.stopped:
             raise BrainIOError(f"an event, queue or future of a run was touched from outside of it; {isolation.REMEDY}")
@@ -198,15 +212,15 @@ class RunLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[T]:  # fmt: skip
         refuse_unordered(sys._getframe(1))
         options.pop("eager_start", None)
+        if context is None:
+            context = contextvars.copy_context()
         # Naming a task after its number of birth would leak a process-wide counter into the run.
         task = RunTask(coro, loop=self, name=name or "task", context=context, **options)
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # an evicted run's tasks are no accident
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._adopt(task, context)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self.stopped:  # afterwards it would be told once more with every replay
+        if not self.stopped and not self.replaying:  # it was told when it happened
             log.error("%s", context.get("message", "unhandled error in agent code"), exc_info=context.get("exception"))
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
@@ -242,37 +256,70 @@ class RunLoop(asyncio.AbstractEventLoop):
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Nothing to do: a run has no threads."""
 
+    # Details.
+
+    def _adopt(self, task: asyncio.Task[Any], context: contextvars.Context) -> None:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # an evicted run's tasks are no accident
+        self._tasks[task] = context
+        task.add_done_callback(self._tasks.pop)
+
+    def _unwind(self, task: asyncio.Task[Any], context: contextvars.Context) -> None:
+        # Not close(): it gives only the outermost coroutine a second chance when clean-up code awaits something.
+        coroutine = task.get_coro()
+        assert coroutine is not None  # tasks of a run are not made eagerly
+        for _ in range(_UNWINDINGS_MOST):
+            # As the current task: `timeout` and TaskGroup refuse to work without one, at once, and code that tries
+            # again whatever happens would try for ever, without once waiting.
+            asyncio.tasks._enter_task(self, task)
+            try:
+                context.run(coroutine.throw, Evicted())
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - it has ended; what clean-up code raises then concerns nobody
+                return
+            finally:
+                asyncio.tasks._leave_task(self, task)
+        _undying.append(coroutine)
+        log.warning("%s swallows whatever is raised in it and cannot be ended: catch Exception, not more", coroutine)
+
     def _finalize_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
-        if self._running and not self.stopped:
+        if self.stopped:
+            return
+        if _collecting == threading.get_ident() or asyncio_events._get_running_loop() is not self:
+            # The collector comes at another moment in every process: steps that it sets off would fit no replay. Told
+            # later: it may have come in the middle of logging.
+            self._lost.append(getattr(generator, "__qualname__", repr(generator)))
+        else:
             self.create_task(generator.aclose())
+
+    def _report_lost(self) -> None:
+        names, self._lost = ", ".join(self._lost), []
+        log.warning(
+            "the clean-up code of async generator %s did not run: nothing ended it but the garbage collector, which "
+            "comes at another moment in every replay. Loop over it in `async with contextlib.aclosing(...)`",
+            names,
+        )
 
 
 def _forget(_: RunTimer) -> None:
     """What becomes of timers after the end."""
 
 
-def _unwind(task: asyncio.Task[Any]) -> None:
-    # Not close(): it gives only the outermost coroutine a second chance when clean-up code awaits something.
-    coroutine = task.get_coro()
-    assert coroutine is not None  # tasks of a run are not made eagerly
-    for _ in range(_UNWINDINGS_MOST):
-        try:
-            coroutine.throw(Evicted())
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - it has ended; what clean-up code raises then concerns nobody
-            return
-    _undying.append(coroutine)
-    log.warning("%s swallows whatever is raised in it and cannot be ended: catch Exception, not more", coroutine)
+def _note_collection(phase: str, _: dict[str, int]) -> None:
+    global _collecting  # noqa: PLW0603 - there is one collector
+    _collecting = threading.get_ident() if phase == "start" else None
 
 
-def _leave_task(loop: asyncio.AbstractEventLoop | None) -> asyncio.Task[Any] | None:
+gc.callbacks.append(_note_collection)
+
+
+def _take_task(loop: asyncio.AbstractEventLoop | None) -> asyncio.Task[Any] | None:
     if sys.version_info >= (3, 14) and loop is not None:
         return asyncio.tasks._swap_current_task(loop, None)
     return None
 
 
-def _enter_task(loop: asyncio.AbstractEventLoop | None, task: asyncio.Task[Any] | None) -> None:
+def _return_task(loop: asyncio.AbstractEventLoop | None, task: asyncio.Task[Any] | None) -> None:
     if sys.version_info >= (3, 14) and loop is not None:
         asyncio.tasks._swap_current_task(loop, task)
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from perdure.journal.commands import Call, Command, Emit, OpenAsk, Patch, Receive, Send, Spawn, Timer, Withdraw
+from perdure.journal.commands import Call, Command, Emit, Fail, OpenAsk, Patch, Receive, Send, Spawn, Timer, Withdraw
+from perdure.kernel.step import describe
 from perdure.store.contract import Ask, AskClose
 from perdure.values.clock import iso
 from perdure.values.events import event_data
@@ -113,6 +114,11 @@ def _patch(activation: Activation, command: Patch) -> None:
     activation.write_soon()
 
 
+def _fail(activation: Activation, command: Fail) -> None:
+    activation.writer.append("run.failing", None, None, event_data(error=describe(command.error)))
+    activation.writer.write_now()
+
+
 def _withdraw(activation: Activation, withdrawal: Withdraw) -> None:
     match withdrawal.command:
         case Call() as call:
@@ -132,5 +138,6 @@ _COMMANDS: dict[type[Command], Callable[[Activation, Any], None]] = {
     Emit: _emit,
     Spawn: _spawn,
     Patch: _patch,
+    Fail: _fail,
     Withdraw: _withdraw,
 }

@@ -19,6 +19,7 @@ CATALOGUE: dict[str, str] = {
     "run.forked": "The journal up to here is shared with another run. data: from, at, and input when changed.",
     "run.paused": "Somebody paused the run. data: by, note.",
     "run.resumed": "Somebody resumed the run. data: by.",
+    "run.failing": "The code cannot go on, such as when nothing can wake it; clean-up runs now. data: error.",
     "run.cancelling": "Cancellation was asked for; clean-up runs now. data: by, reason.",
     "run.patched": "The run took a new code path. data: name.",
     "run.quarantined": "The run was parked because going on could do harm. data: reason, error.",

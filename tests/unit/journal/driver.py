@@ -19,7 +19,7 @@ from perdure.agents.agent import AnyAgent
 from perdure.agents.context import RunInfo, run_agent
 from perdure.journal import isolation
 from perdure.journal.brain import INPUTS, Brain
-from perdure.journal.commands import Call, Command, Emit, OpenAsk, Patch, Receive, Send, Spawn, Timer, Withdraw
+from perdure.journal.commands import Call, Command, Emit, Fail, OpenAsk, Patch, Receive, Send, Spawn, Timer, Withdraw
 from perdure.values.clock import iso
 from perdure.values.events import Event
 from perdure.values.ids import ask_id
@@ -267,8 +267,9 @@ class Drive:
         for command in self._new:
             if isinstance(command, Withdraw):
                 _withdraw(draft, command.command)
-            else:
+            elif not isinstance(command, Fail):
                 draft.append(_opening(command))
+        failures = [command.error for command in self._new if isinstance(command, Fail)]
         self._new.clear()
         changes = self.brain.take_state_changes()
         if changes:
@@ -278,6 +279,9 @@ class Drive:
         for entry in draft:
             self._journal(entry)
         self.saved = self.saves[self.inputs] = state_in(self.journal)
+        for failure in failures:
+            error = {"type": type(failure).__name__, "message": str(failure)}
+            self._happen(Entry("run.failing", None, encode({"error": error})))
 
 
 def look(brain: Brain) -> tuple[object, ...]:

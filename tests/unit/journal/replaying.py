@@ -29,11 +29,13 @@ def check_every_prefix(drive: Drive, *, withdrawals_in_order: bool = True) -> No
         assert brain.divergence is None, brain.divergence
         commands = brain.take_commands()
         asked = [text for text, after in drive.asked if after <= inputs]
+        if any(event.type == "run.failing" for event in prefix):  # the journal tells it: it is not found out again
+            asked = [text for text in asked if " failure " not in text]
         assert in_order(describe(command) for command in commands) == in_order(asked)
         opened = {event.step for event in prefix if event.type in _OPENED}
         closed = {event.step for event in prefix if event.type in _WITHDRAWN}
         for command in commands:
-            if command.kind != "patch":
+            if command.kind not in {"patch", "failure"}:
                 assert command.recorded == (command.step in (closed if command.kind == "withdraw" else opened))
         if inputs:
             assert look(brain) == drive.looks[inputs]

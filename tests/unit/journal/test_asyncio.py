@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import gc
 import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from perdure import Context, agent
-from perdure.errors import AgentError, ReceiveTimeout, StepError
+from perdure.errors import AgentError, NotJsonError, ReceiveTimeout, StepError
 from tests.unit.journal.driver import BEGIN_US, Drive, Plan
 from tests.unit.journal.scenarios import (
     SCENARIOS,
     as_they_complete,
     broken,
     cancelling_a_task,
+    child,
     compensating,
     gathering,
     grouped,
@@ -332,8 +336,178 @@ def test_a_failing_background_task_is_logged_while_the_run_goes_on(caplog):
         drive.fail(2)
         drive.complete(1, "A")
         gc.collect()
-    assert "never retrieved" in caplog.text
+    assert caplog.text.count("never retrieved") == 1
     assert drive.play().value == "B"
+    with caplog.at_level(logging.ERROR, "perdure.agent"):
+        Drive.of(careless, drive.journal)
+    assert caplog.text.count("never retrieved") == 1  # a replay does not tell it again
+
+
+def test_a_generator_that_is_left_early_cleans_up_unless_that_is_left_to_the_collector(caplog):
+    """Dropped by the code, at once, with steps. In a cycle, its time would be the collector's: never, and a warning."""
+
+    async def numbers(name: str) -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await undo(name)
+
+    async def leave(name: str) -> None:
+        last, generator = None, numbers(name)
+        try:
+            async for _ in generator:
+                raise ValueError(name)  # noqa: TRY301 - that is the point
+        except ValueError as error:
+            last = error if name == "in a cycle" else None  # its traceback holds this very frame
+        assert name != "at once" or last is None
+
+    collect: Callable[[], int]
+
+    @agent
+    async def leaving(ctx: Context) -> None:
+        """Leave two generators early."""
+        await leave("at once")
+        await work("a")
+        await leave("in a cycle")
+        collect()
+        await work("b")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        for collector in (gc.collect, lambda: pool.submit(gc.collect).result()):
+            caplog.clear()
+            collect = collector
+            drive = Drive(leaving).start()
+            drive.complete(1, "A")
+            assert [text.split(" ", 2)[2] for text, _ in drive.asked] == [
+                'work {"item":"a"}', 'undo {"item":"at once"}', 'work {"item":"b"}',
+            ]  # fmt: skip
+            assert caplog.text.count("contextlib.aclosing") == 1
+
+
+@pytest.mark.parametrize("in_pool", [False, True])
+def test_a_run_that_nothing_can_wake_fails_instead_of_waiting_for_ever(in_pool):
+    """The error names what can be waited for; a thread that would set the future cannot reach into a run."""
+
+    @agent
+    async def stuck(ctx: Context) -> None:
+        """Wait for an event that nobody sets, or for a thread."""
+        await work("a")
+        await (asyncio.wrap_future(pool.submit(int)) if in_pool else asyncio.Event().wait())
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        drive = Drive(stuck).start()
+        assert drive.brain.outcome is None
+        drive.complete(1, "A")
+        with pytest.raises(AgentError, match=r"nothing can bring.*ctx.receive.*ctx.ask.*a step"):
+            _ = drive.value
+
+
+def _everything_that_wakes(ctx: Context) -> list[Callable[[], Any]]:
+    return [
+        lambda: work("a"), lambda: asyncio.sleep(60), lambda: ctx.ask("Well?"), lambda: ctx.approve("fire"),
+        lambda: ctx.receive("post"), lambda: ctx.spawn(child, "c"), lambda: ctx.spawn(child, "c", detach=True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_a_run_that_something_can_wake_waits(number):
+    """In its own code or in a task; what it waits for may come after any number of messages that nobody reads."""
+
+    @agent
+    async def waiting(ctx: Context) -> None:
+        """Wait for an event that a task sets when something else has come."""
+        came = asyncio.Event()
+
+        async def wait() -> None:
+            await _everything_that_wakes(ctx)[number]()
+            came.set()
+
+        task = asyncio.create_task(wait())
+        await came.wait()
+        await task
+
+    drive = Drive(waiting).start()
+    for value in range(3):
+        drive.message("spam", value)
+        assert not drive.over
+    drive.play(plan=Plan(mail=[("post", 1)]))
+    assert drive.value is None
+
+
+def test_code_that_cannot_go_on_compensates_and_cleans_up(monkeypatch):
+    """Stuck, polling, or with a state that cannot be saved: groups cancel their tasks, compensations run, it fails."""
+    monkeypatch.setattr("perdure.journal.loop.CALLBACKS_MOST", 1_000)
+
+    async def tidy() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await undo("task")
+
+    @agent
+    async def failing(ctx: Context, how: str) -> None:
+        """Fail in one of three ways."""
+        ctx.compensate(undo, "main")
+        await work("a")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tidy())
+            if how == "state":
+                ctx.state["bad"] = object()
+                await work("b")
+            while how == "polling":  # noqa: ASYNC110 - that is the point
+                await asyncio.sleep(0)
+
+    for how, error in (("stuck", AgentError), ("polling", AgentError), ("state", NotJsonError)):
+        drive = Drive(failing, how=how).start()
+        drive.complete(1, "A")
+        assert [text.split()[-1] for text in drive.waits] == ['{"item":"task"}']
+        drive.complete(max(drive.brain.pending), "")
+        assert [text.split()[-1] for text in drive.waits] == ['{"item":"main"}']
+        drive.fail(max(drive.brain.pending), "no")
+        with pytest.raises(error) as caught:
+            _ = drive.value
+        assert caught.value.__notes__ == ["compensation undo failed: no"]
+        assert drive.saved == {}
+
+
+def test_code_that_does_not_let_itself_be_told_is_ended():
+    """Neither a return value nor a second wait changes that the run has failed."""
+
+    @agent
+    async def deaf(ctx: Context, again: int) -> str:
+        """Wait once more for what does not come."""
+        for _ in range(again + 1):
+            with contextlib.suppress(BaseException):
+                await asyncio.Event().wait()
+        return "all is well"
+
+    for again in (0, 1, 5):
+        with pytest.raises(AgentError, match="nothing can bring"):
+            _ = Drive(deaf, again=again).start().value
+
+
+def test_a_state_is_checked_before_the_run_ends_well():
+    """While the code can still undo what it did; a check takes nothing away from what is saved later."""
+
+    @agent
+    async def checking(ctx: Context, value: Any) -> str:
+        """Ask as the end of every agent does."""
+        ctx.state["value"] = object() if value is None else value
+        try:
+            ctx._brain.check_state()
+        except NotJsonError:
+            await undo("a")
+        return "done"
+
+    assert Drive(checking, value=1).start().saved == {"value": 1}
+    drive = Drive(checking, value=None).start()
+    assert drive.waits == ['#1 tool undo {"item":"a"}']
+    drive.complete(1, "")
+    with pytest.raises(NotJsonError):
+        _ = drive.value
 
 
 def test_compensations_run_in_reverse_after_a_failure_and_the_failure_stays():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import os
 import subprocess
@@ -120,6 +121,77 @@ def test_code_that_cannot_be_ended_is_left_asleep(caplog):
     Drive(undying).start().brain.evict()
     gc.collect()
     assert "catch Exception, not more" in caplog.text
+
+
+def test_code_that_listens_whatever_happens_is_left_asleep_too(caplog):
+    """What it awaits lets it wait, as ever; if that raised at once instead, it would never come to rest."""
+    tries: list[BaseException] = []
+
+    @agent
+    async def listening(ctx: Context) -> Any:
+        """Try again, and again."""
+        while len(tries) < 10_000:
+            try:
+                async with asyncio.TaskGroup():
+                    return await ctx.receive("post", int, timeout=60)
+            except BaseException as error:  # noqa: BLE001 - that is the point
+                tries.append(error)
+
+    Drive(listening).start().brain.evict()
+    assert 0 < len(tries) <= 100
+    assert "catch Exception, not more" in caplog.text
+
+
+_tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
+
+
+def test_clean_up_code_runs_in_the_context_of_its_task():
+    """It finds its variables and its task; what it sets is nobody else's to see."""
+    seen: list[Any] = []
+
+    @agent
+    async def renting(ctx: Context) -> None:
+        """A task of its own, with a variable of its own."""
+        await asyncio.create_task(_rent(seen))
+
+    drive = Drive(renting).start()
+    drive.brain.evict()
+    assert seen == ["acme", "task", "nobody"]
+    assert _tenant.get() == "nobody"
+
+
+async def _rent(seen: list[Any]) -> None:
+    token = _tenant.set("acme")
+    try:
+        await work("a")
+    finally:
+        task = asyncio.current_task()
+        seen += [_tenant.get(), task and task.get_name()]
+        _tenant.reset(token)
+        seen.append(_tenant.get())
+        _tenant.set("left behind")
+
+
+def test_a_task_that_was_not_made_by_create_task_is_unwound_like_others():
+    """`asyncio.Task(...)` goes past the loop; left to the collector, its clean-up code would act for real."""
+    seen: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("unwound")
+            await act("by the garbage collector")
+
+    @agent
+    async def old_school(ctx: Context) -> None:
+        """As one does not do any more."""
+        asyncio.Task(wait())
+        await work("a")
+
+    drive = Drive(old_school).start()
+    drive.brain.evict()
+    assert seen == ["unwound"]
 
 
 def test_tasks_that_are_left_over_when_a_run_ends_have_no_say_in_its_state():
