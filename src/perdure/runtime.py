@@ -74,7 +74,10 @@ class Runtime:
         await self.stop()
 
     async def stop(self, *, finish_seconds: float | None = None) -> None:
-        """Let steps finish for `finish_seconds` (default: the setting), then stop. Nothing is lost either way."""
+        """Let steps finish for `finish_seconds` (default: the setting), then stop. Nothing is lost either way.
+
+        Called again, it may be less patient: `stop(finish_seconds=0)` ends at once what an earlier call waits for.
+        """
         await self.kernel.stop(finish_seconds=finish_seconds)
 
     async def idle(self) -> None:
@@ -85,23 +88,24 @@ class Runtime:
 
     async def start(
         self, agent: Agent[*Ts, R], *args: *Ts, session: str | None = None,
-        idempotency_key: str | None = None, priority: int = 0, concurrency_key: str | None = None,
+        idempotency_key: str | None = None, priority: int | None = None, concurrency_key: str | None = None,
         busy: str | None = None,
     ) -> RunHandle[R]:  # fmt: skip
         """Start a run; it is durable when this returns.
 
         session: the identity whose state and memory it uses; one run at a time. idempotency_key: starting twice
-        with the same key and input gives the same run. priority: higher goes first. busy: what to do when the
-        session is busy (queue | reject | interrupt | steer; default: the agent's policy).
+        with the same key and input gives the same run. priority: higher goes first (default: the agent's). busy: what
+        to do when the session is busy (queue | reject | interrupt | steer; default: the agent's policy).
 
-        Raises InvalidInput before anything is recorded, SessionBusy, IdempotencyMismatch.
+        Raises InvalidInput before anything is recorded (also for an idempotency key where it would steer), SessionBusy,
+        IdempotencyMismatch.
         """
         _, text = agent.signature.bind(args, {})
         return await self._start(agent, text, session, idempotency_key, priority, concurrency_key, busy)
 
     async def start_json(
         self, agent: AnyAgent | str, value: Any, *, session: str | None = None,
-        idempotency_key: str | None = None, priority: int = 0, concurrency_key: str | None = None,
+        idempotency_key: str | None = None, priority: int | None = None, concurrency_key: str | None = None,
         busy: str | None = None,
     ) -> RunHandle[Any]:  # fmt: skip
         """Like `start`, with the input as a JSON value: the value itself for one parameter, an object for several."""
@@ -288,7 +292,7 @@ class Runtime:
     # Details.
 
     async def _start(
-        self, agent: AnyAgent, text: str, session: str | None, key: str | None, priority: int,
+        self, agent: AnyAgent, text: str, session: str | None, key: str | None, priority: int | None,
         concurrency_key: str | None, busy: str | None,
     ) -> RunHandle[Any]:  # fmt: skip
         self._alive()

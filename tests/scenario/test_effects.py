@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -15,6 +17,7 @@ from perdure import (
     NoRetry,
     Retries,
     RunFailed,
+    Settings,
     agent,
     current_step,
     tool,
@@ -380,6 +383,22 @@ def test_failures_are_retried_with_backoff_that_survives_a_restart(world):
     play(world, scenario)
 
 
+@pytest.mark.parametrize(
+    ("retries", "failed_attempt", "seconds"),
+    [
+        (Retries(first_seconds=1, factor=2.0, most_seconds=60), 3, 4),
+        (Retries(first_seconds=1, factor=2.0, most_seconds=60), 1_000_000, 60),
+        (Retries(first_seconds=1, factor=2, most_seconds=60), 1_000_000, 60),
+        (Retries(first_seconds=0, factor=2.0), 1_000_000, 0),
+        (Retries(first_seconds=1, factor=0.5), 1_000_000, 0),
+        (Retries(first_seconds=7, factor=1), 1_000_000, 7),
+    ],
+)
+def test_waits_grow_up_to_a_bound(retries, failed_attempt, seconds):
+    """Also where the factor to that power is more than a number can hold."""
+    assert retries.wait_seconds(failed_attempt, 0.0) == seconds
+
+
 def test_some_errors_deserve_no_retry(world):
     """NoRetry, the tool's own `no_retry`, and arguments or results that do not fit fail the step at once."""
     box = Box()
@@ -439,6 +458,90 @@ def test_a_tool_that_exits_fails_its_step_only(world):
     async def scenario():
         await world.start(leaving)
         assert await (await world.rt.start(leaving)).result() == ["SystemExit"] * 2
+
+    play(world, scenario)
+
+
+def test_a_tool_in_a_thread_may_raise_what_no_future_can_hold(world):
+    """StopIteration fails its step like any other error; the step does not hang."""
+
+    @tool(effect="read", retries=0)
+    def exhausted() -> str:
+        return next(iter(()))
+
+    @agent
+    async def taking(ctx: Context) -> str:
+        try:
+            return await exhausted()
+        except StepError as error:
+            return f"{error.type}: {error}"
+
+    async def scenario():
+        await world.start(taking)
+        run = await world.rt.start(taking)
+        assert "StopIteration" in await run.result()
+
+    play(world, scenario)
+
+
+_HANGING = """
+import asyncio
+import threading
+
+from perdure import Context, Runtime, agent, tool
+
+begun = threading.Event()
+
+@tool(effect="read")
+def hang() -> None:
+    begun.set()
+    threading.Event().wait()
+
+@agent
+async def hanging(ctx: Context) -> None:
+    await hang()
+
+async def main() -> None:
+    async with Runtime("memory://", [hanging]) as rt:
+        await rt.start(hanging)
+        await asyncio.to_thread(begun.wait)
+        await rt.stop(finish_seconds=0)
+    print("stopped")
+
+asyncio.run(main())
+"""
+
+
+def test_a_tool_that_hangs_does_not_keep_its_process_from_ending():
+    """After stop() nothing waits for its thread: it ends with the process."""
+    ended = subprocess.run([sys.executable, "-c", _HANGING], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
+
+
+def test_no_more_tools_run_at_once_than_there_are_threads(world):
+    """The others wait their turn, and get it."""
+    lock, box, most = threading.Lock(), Box(), []
+    together = threading.Barrier(2)
+
+    @tool(effect="read")
+    def work(n: int) -> int:
+        with lock:
+            box.calls.append(n)
+            most.append(len(box.calls))
+        together.wait(10)
+        with lock:
+            box.calls.remove(n)
+        return n
+
+    @agent
+    async def working(ctx: Context) -> list[int]:
+        return list(await asyncio.gather(*(work(n) for n in range(6))))
+
+    async def scenario():
+        await world.start(working, settings=Settings(threads=2))
+        assert await (await world.rt.start(working)).result() == list(range(6))
+        assert max(most) == 2
 
     play(world, scenario)
 

@@ -83,6 +83,77 @@ def test_a_graceful_stop_abandons_what_takes_too_long(world, effect):
     play(world, scenario)
 
 
+def test_callers_who_go_on_calling_neither_hold_up_a_stop_nor_hang(world):
+    """Each call is accepted or raises; what was accepted is there."""
+
+    @agent
+    async def waiting(ctx: Context) -> None:
+        await ctx.receive("never")
+
+    async def scenario():
+        rt = await world.start(waiting)
+        run = await rt.start(waiting)
+        accepted = 0
+
+        async def call_on():
+            nonlocal accepted
+            while True:
+                await rt.send(run.id, "t", 1)
+                accepted += 1
+
+        calls = [asyncio.create_task(call_on()) for _ in range(20)]
+        await settle()
+        async with asyncio.timeout(10):
+            await world.stop()
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert {isinstance(error, PerdureError) for error in ended} == {True}
+        await world.start(waiting)
+        await world.rt.idle()
+        assert (await world.types(run)).count("message.received") == accepted
+
+    play(world, scenario)
+
+
+def test_a_second_stop_may_be_less_patient_and_waits_for_the_end(world):
+    """Both return when the node has ended."""
+    box = Box()
+    act = gated(box)
+
+    @agent
+    async def working(ctx: Context) -> str:
+        return await act("a")
+
+    async def scenario():
+        rt = await world.start(working)
+        run = await rt.start(working)
+        await settle()
+        patient = asyncio.create_task(world.stop(rt, finish_seconds=60))
+        await world.clock.advance(5)
+        assert not patient.done()
+        async with asyncio.timeout(5):
+            await rt.stop(finish_seconds=0)
+            await patient
+        box.open("a")
+        await world.start(working)
+        assert await (await world.rt.run(run.id)).result() == "a"
+        assert (await world.status(run)).attempt == 1
+
+    play(world, scenario)
+
+
+def test_a_runtime_that_never_started_can_be_stopped(world):
+    """It returns at once, also the second time."""
+
+    async def scenario():
+        rt = Runtime(world.store(), clock=world.clock)
+        for _ in range(2):
+            async with asyncio.timeout(5):
+                await rt.stop()
+        await world.start()
+
+    play(world, scenario)
+
+
 def test_who_waits_on_a_runtime_that_stops_hears_of_it(world):
     """Results and events of runs that have not ended raise instead of hanging for ever."""
 
@@ -160,7 +231,8 @@ def test_a_zombies_writes_are_refused_and_it_drops_its_runs(world):
         run = await first.start(working)
         await settle()
         # The first is paused for longer than its lease: its alarms do not ring.
-        keeper, first.kernel._keeper = first.kernel._keeper, None
+        ownership = first.kernel.ownership
+        keeper, ownership._keeper = ownership._keeper, None
         keeper.cancel()
         second = await world.start(working)
         await world.clock.advance(11)
@@ -304,6 +376,70 @@ def test_a_full_disk_stalls_the_node_and_nothing_is_lost(world):
         assert await run.result() == ["a", "b"]
         assert await (await starting).result() == ["a", "b"]
         assert box.calls == ["a", "b", "a", "b"]
+
+    play(world, scenario)
+
+
+def test_a_stop_on_a_full_disk_takes_no_longer_than_it_may(world):
+    """What could not be written was not acknowledged; the run goes on from there when there is room."""
+    stores = failing_world(world)
+    box = Box()
+    act = gated(box)
+
+    @agent
+    async def working(ctx: Context) -> str:
+        return await act("a")
+
+    async def scenario():
+        rt = await world.start(working)
+        run = await rt.start(working)
+        await settle()
+        stores[0].error = StoreFull("no room")
+        box.open("a")
+        sending = asyncio.create_task(run.send("t", 1))
+        stopping = asyncio.create_task(world.stop(rt, finish_seconds=5))
+        await world.clock.advance(4.9)
+        assert not stopping.done()
+        await world.clock.advance(0.2)
+        async with asyncio.timeout(5):
+            await stopping
+            with pytest.raises(StoreFull):
+                await sending
+        await world.clock.advance(30)  # nobody renews: the lease is over
+        await world.start(working)
+        assert await (await world.rt.run(run.id)).result() == "a"
+
+    play(world, scenario)
+
+
+def test_a_due_timer_is_looked_for_calmly_while_the_disk_is_full(world):
+    """It stays due in the store until there is room: some looks a second are enough."""
+    stores = failing_world(world)
+
+    @agent
+    async def sleeping(ctx: Context) -> str:
+        await asyncio.sleep(1)
+        return "woken"
+
+    async def scenario():
+        rt = await world.start(sleeping)
+        run = await rt.start(sleeping)
+        await rt.idle()
+        looks = 0
+        due = stores[0].due
+
+        async def count(*args, **options):
+            nonlocal looks
+            looks += 1
+            return await due(*args, **options)
+
+        stores[0].due = count
+        stores[0].error = StoreFull("no room")
+        await world.clock.advance(3)
+        assert 1 < looks < 15
+        stores[0].error = None
+        await world.clock.advance(1)
+        assert await run.result() == "woken"
 
     play(world, scenario)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from perdure import Context, Settings, agent, tool
+from perdure.errors import InvalidInput, SessionBusy
+from perdure.store.contract import RunFilter
 from tests.scenario.worlds import Box, play, settle
 
 
@@ -134,6 +137,202 @@ def test_a_long_queue_left_by_clients_is_worked_off(world):
     play(world, scenario)
 
 
+@pytest.mark.parametrize("concurrency", [None, 2])
+def test_a_long_queue_of_runs_that_all_wait_is_begun_to_its_end(world, concurrency):
+    """Whoever waits for a person makes room for those that are not read from the store yet, without ending."""
+
+    @agent(concurrency=concurrency)
+    async def asking(ctx: Context) -> None:
+        await ctx.ask("ok?")
+
+    async def scenario():
+        await world.start()
+        for _ in range(600):
+            await world.rt.start(asking)
+        await world.stop()
+        await world.start(asking)
+        await world.rt.idle()
+        assert len(await world.rt.inbox()) == 600
+
+    play(world, scenario)
+
+
+def versioned(version):
+    """One version of an agent that sleeps for so long."""
+
+    @agent(name="versioned", version=version)
+    async def sleeping(ctx: Context, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return version
+
+    return sleeping
+
+
+def test_queued_runs_of_a_missing_version_hide_no_others_and_say_why_they_wait(world):
+    """However many they are; with their version they run."""
+    old, new = versioned("1"), versioned("2")
+
+    async def scenario():
+        client = await world.start()
+        left = [await client.start(old, 0) for _ in range(501)]
+        waiting = await client.start(new, 0)
+        await world.start(new)
+        await world.rt.idle()
+        assert (await world.status(waiting)).status == "succeeded"
+        rows = [await world.status(run) for run in left]
+        assert {(row.status, (row.wait or {}).get("kind")) for row in rows} == {("queued", "worker")}
+        late = await client.start(new, 0)
+        async with asyncio.timeout(5):
+            assert await late.result() == "2"
+        await world.stop()
+        await world.start(old, new)
+        await world.rt.idle()
+        assert {(await world.status(run)).status for run in left} == {"succeeded"}
+
+    play(world, scenario)
+
+
+def test_due_runs_of_a_missing_version_delay_no_timer_and_are_not_polled(world):
+    """However many they are."""
+    old, new = versioned("1"), versioned("2")
+
+    async def scenario():
+        world.settings = Settings(idle_most=0)
+        await world.start(old, new)
+        for _ in range(501):
+            await world.rt.start(old, 1)
+        run = await world.rt.start(new, 5)
+        await world.rt.idle()
+        await world.stop()
+        await world.clock.advance(2)
+        await world.start(new)
+        await world.rt.idle()
+        assert world.rt.kernel.alarms._store_due == (await world.status(run)).wake_at
+        await world.clock.advance(4)
+        assert await (await world.rt.run(run.id)).result() == "2"
+
+    play(world, scenario)
+
+
+def test_a_run_is_as_urgent_as_was_said_else_as_its_agent(world):
+    """Also when that was zero. A child takes over what its parent was given, else it goes by its own agent."""
+
+    @agent(priority=5)
+    async def urgent(ctx: Context) -> None: ...
+
+    @agent(priority=2)
+    async def parent(ctx: Context) -> None:
+        await ctx.spawn(urgent)
+
+    async def scenario():
+        await world.start(urgent, parent)
+        given = {None: 5, 0: 0, -1: -1, 7: 7}
+        runs = {priority: await world.rt.start(urgent, priority=priority) for priority in given}
+        assert {priority: (await world.status(run)).priority for priority, run in runs.items()} == given
+        for priority, childs in ((None, 2), (0, 5), (7, 7)):
+            run = await world.rt.start(parent, priority=priority)
+            await run.result()
+            [child] = await world.rt.runs(RunFilter(parent=run.id))
+            assert child.priority == childs
+
+    play(world, scenario)
+
+
+def test_a_start_that_is_repeated_with_its_key_is_not_refused_for_its_own_run(world):
+    """Policy reject, all at once: each of them has the one run; another key hears that the session is busy."""
+
+    @agent
+    async def waiting(ctx: Context) -> None:
+        await ctx.receive("never")
+
+    async def scenario():
+        await world.start(waiting)
+        start = partial(world.rt.start, waiting, session="s", busy="reject")
+        runs = await asyncio.gather(*(start(idempotency_key="k") for _ in range(3)))
+        assert len({run.id for run in runs}) == 1
+        with pytest.raises(SessionBusy):
+            await start(idempotency_key="other")
+
+    play(world, scenario)
+
+
+def test_steering_cannot_be_made_safe_by_a_key_and_says_so(world):
+    """Nothing is sent. Where the session is free the key is good, also for the repetition."""
+
+    @agent
+    async def steered(ctx: Context) -> list[object]:
+        return [await ctx.receive("steer"), await ctx.receive("more")]
+
+    async def scenario():
+        await world.start(steered)
+        run = await world.rt.start(steered, session="s", busy="steer", idempotency_key="k")
+        again = await world.rt.start(steered, session="s", busy="steer", idempotency_key="k")
+        assert again.id == run.id
+        with pytest.raises(InvalidInput, match="without a key"):
+            await world.rt.start(steered, session="s", busy="steer", idempotency_key="other")
+        await world.rt.idle()
+        assert "message.received" not in await world.types(run)
+
+    play(world, scenario)
+
+
+@pytest.mark.parametrize("busy", ["steer", "interrupt"])
+def test_a_run_that_is_about_to_begin_is_steered_and_interrupted_too(world, busy):
+    """Its session is as busy as if it had begun."""
+
+    @agent
+    async def talking(ctx: Context, n: int) -> object:
+        return await ctx.receive("steer")
+
+    async def scenario():
+        await world.start(talking)
+        first = await world.rt.start(talking, 1, session="s")
+        second = await world.rt.start(talking, 2, session="s", busy=busy)
+        await world.rt.idle()
+        if busy == "steer":
+            assert second.id == first.id
+            assert await first.result() == {"n": 2}
+        else:
+            assert (await world.status(first)).status == "cancelled"
+            assert (await world.status(second)).status == "waiting"
+
+    play(world, scenario)
+
+
+def test_a_run_of_a_missing_version_can_be_cancelled(world):
+    """Queued, it ends at once. Begun, it says that it waits for the code that may have to undo what it did."""
+    old, new = versioned("1"), versioned("2")
+
+    @agent(name="versioned", version="0")
+    async def oldest(ctx: Context, seconds: float) -> str:
+        return await ctx.ask("ok?")
+
+    async def scenario():
+        await world.start(oldest)
+        begun = await world.rt.start(oldest, 0, session="s")
+        await world.rt.idle()
+        await world.stop()
+        client = await world.start()
+        queued = await client.start(old, 0, session="s")
+        last = await client.start(new, 0, session="s")
+        await world.start(new)
+        assert (await world.status(last)).status == "queued"
+        for run in (queued, begun):
+            await world.rt.pause(run.id)
+            await world.rt.cancel(run.id)
+            await world.rt.idle()
+        assert (await world.status(queued)).status == "cancelled"
+        assert "it is to be cancelled, and may have to undo what it did" in ((await world.status(begun)).reason or "")
+        await world.stop()
+        await world.start(oldest, new)
+        await world.becomes(begun, "cancelled")
+        assert await world.rt.inbox() == []
+        assert await (await world.rt.run(last.id)).result() == "2"
+        assert [signal for run in (queued, begun) for signal in await world.rt.store.run_signals(run.id)] == []
+
+    play(world, scenario)
+
+
 def test_timers_fire_on_time_after_restarts_and_backward_jumps_of_the_clock(world):
     """Never early, never forgotten."""
 
@@ -231,9 +430,11 @@ def test_parked_runs_leave_nothing_in_memory(world):
         gc.collect()
         kernel = world.rt.kernel
         live = kernel.live
+        parts = [kernel, kernel.alarms, kernel.ownership, kernel.dispatcher, kernel.followers, kernel.commits]
+        parts += [live, live._due]
         held = {
             name: len(value)
-            for owner in (kernel, live, live._due, kernel.dispatcher, kernel.followers, kernel.commits)
+            for owner in parts
             for name, value in vars(owner).items()
             if hasattr(value, "__len__") and not isinstance(value, str)
         }

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 @click.argument("input", type=JSON, required=False, metavar="[JSON|@FILE|-]")
 @click.option("--session", metavar="KEY", help="The session whose state it uses; one run at a time.")
 @click.option("--key", metavar="KEY", help="Idempotency key: starting twice with it gives the same run.")
-@click.option("--priority", type=click.IntRange(-1_000_000, 1_000_000), default=0, help="Higher goes first.")
+@click.option("--priority", type=click.IntRange(-1_000_000, 1_000_000), help="Higher goes first.")
 @click.option("--detach", is_flag=True, help="Record the run, print its id, let a worker run it.")
 @click.option("--no-wait", is_flag=True, help="Stop with exit code 3 when it waits for something from outside.")
 @store_option
 @json_option
 def run(
-    target: str, input: Given | None, session: str | None, key: str | None, priority: int, *, detach: bool,
+    target: str, input: Given | None, session: str | None, key: str | None, priority: int | None, *, detach: bool,
     no_wait: bool, store: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Run an agent; print its result as JSON.
@@ -62,7 +62,7 @@ class _Start:
 
     def __init__(
         self, loaded: Agents, agent: AnyAgent, input: Given | None, session: str | None, key: str | None,
-        priority: int,
+        priority: int | None,
     ) -> None:  # fmt: skip
         self.loaded = loaded
         self.agent = agent

@@ -1,8 +1,12 @@
-"""Other lives of a run: forks that share its past, exports, replays against new code, differences of two runs.
+"""Other lives of a run: forks that share its past and go on from there.
 
 A fork shares the parent's journal before some step by reference, not by copy. Steps that were in flight at that
 point and were settled later keep what they brought (their settlements are copied): forking must not repeat
 an effect that is known to have happened.
+
+Nor one that may have happened. A step of which nobody knows goes along as begun, and is settled first: a `once` step by
+its probe or a person, a `keyed` one by a person, since it would run under another idempotency key here. What the
+original may still do itself cannot be shared. Consent stays with the original.
 """
 
 from __future__ import annotations
@@ -10,47 +14,55 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.agents.approval import action_hash
-from perdure.errors import InvalidInput, NotFound
+from perdure.errors import InvalidInput
+from perdure.kernel.cuts import OPENS, Cut, cut_before, cut_to_retry
+from perdure.kernel.history import Deed, read_deeds
 from perdure.store.contract import Ask, NewRun, Transaction
-from perdure.values.events import Event
+from perdure.values.clock import iso
+from perdure.values.effects import Effect
+from perdure.values.events import Event, event_data
 from perdure.values.ids import new_run_id
 from perdure.values.json import decode, encode
 from perdure.values.runs import Run, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from perdure.kernel.kernel import Kernel
 
 #: Stands for "no result was given".
 UNCHANGED: Any = object()
 
-_OPENS = frozenset(
-    {"step.started", "child.spawned", "timer.started", "ask.opened", "approval.requested", "message.awaited"}
-)
-_SETTLES = frozenset(
-    {"step.completed", "step.failed", "step.resolved", "step.cancelled", "child.ended", "timer.fired", "ask.answered",
-     "ask.expired", "approval.granted", "approval.rejected", "approval.expired"}
+#: What a fork takes along of a step that was open at the cut. Not a consent, which it must ask for itself; and where
+#: the original gave up waiting, it waits on.
+_CARRIED = frozenset(
+    {"step.started", "step.completed", "step.failed", "step.unknown", "step.resolved", "child.ended", "timer.fired",
+     "ask.answered", "ask.expired", "approval.rejected", "approval.expired"}
 )  # fmt: skip
+_SETTLES = (_CARRIED - {"step.started", "step.unknown"}) | {"step.cancelled", "approval.granted"}
 
 
 async def fork(
     kernel: Kernel, run: Run, *, at: int | None, input_json: str | None = None, result: Any = UNCHANGED
 ) -> Run:
-    """Create a run that shares `run`'s journal before step `at` (None: its last failed step) and goes on from there."""
+    """Create a run that shares `run`'s journal before step `at` (None: what went wrong last) and goes on from there.
+
+    Raises NotFound, and InvalidInput where the fork would do what its original may do as well, or use its consent.
+    """
     events = await kernel.store.events(run.id)
-    step = _step_to_retry(run, events) if at is None else at
-    _check_consent(run, events, step)
-    cut = _cut_before(run, events, step)
-    id = new_run_id(kernel.clock.now_us())
-    settlements = _settlements(events, cut, except_for=step)
-    not_before = max(event.time_us for event in (events[cut - 1], *settlements))
-    new = _forked_run(kernel, run, id, cut, not_before=not_before)
-    own = [_event(new, cut + 1, "run.forked", None, None, _forked_data(run, events, step, input_json))]
-    for settled in settlements:
-        own.append(_event(new, cut + 1 + len(own), settled.type, settled.step, settled.attempt, settled.raw))
-    if result is not UNCHANGED:
-        own += _forced_result(new, events, step, result, cut + 1 + len(own))
+    deeds, forced = read_deeds(events), result is not UNCHANGED
+    cut = cut_to_retry(run, events, deeds) if at is None else cut_before(run, events, at)
+    if not run.status.terminal:
+        _check_settled(run, deeds, cut, forced=forced)
+    carried = _carried(run, events, deeds, cut, forced=forced)
+    not_before = max(event.time_us for event in (events[cut.seq - 1], *carried))
+    new = _forked_run(kernel, run, new_run_id(kernel.clock.now_us()), cut.seq, not_before=not_before)
+    own = [_event(new, cut.seq + 1, "run.forked", None, None, _forked_data(run, events, cut.step, input_json))]
+    for event in carried:
+        own.append(_event(new, cut.seq + 1 + len(own), event.type, event.step, event.attempt, event.raw))
+    if forced:
+        own += _forced_result(new, events, cut.step, result, cut.seq + 1 + len(own))
+    _check_consent(run, [*events[: cut.seq], *own])
     await kernel.commits.commit(Transaction(create=[NewRun(new, own)]), then=lambda _: kernel.run_written(new, own))
     return new
 
@@ -78,60 +90,82 @@ def _forked_data(run: Run, events: Sequence[Event], step: int, input_json: str |
     return encode(fields)
 
 
-def _cut_before(run: Run, events: Sequence[Event], step: int) -> int:
-    for event in events:
-        if event.step == step and event.type in _OPENS:
-            return event.seq - 1
-    last = max((event.step or 0 for event in events), default=0)
-    raise NotFound(f"{run.id} has no step {step} to fork at (its steps go up to {last}); see: perdure show {run.id}")
+def _check_settled(run: Run, deeds: Mapping[int, Deed], cut: Cut, *, forced: bool) -> None:
+    for step, deed in deeds.items():
+        if not deed.settled and (deed.opened <= cut.seq or (step == cut.step and not forced)):
+            raise InvalidInput(
+                f"step {step} ({deed.name}) of {run.id} is not settled yet, and a fork would do it as well; "
+                f"wait for that, or stop the run with: perdure cancel {run.id}"
+            )
 
 
-def _step_to_retry(run: Run, events: Sequence[Event]) -> int:
-    """The step that went wrong last, or was the last to begin before somebody cancelled."""
-    cancelled = next((event.seq for event in events if event.type == "run.cancelling"), len(events) + 1)
-    failed = [event.step for event in events if event.type == "step.failed" and not _retried(event)]
-    opened = [event.step for event in events if event.type in _OPENS and event.seq < cancelled]
-    step = (failed or opened or [None])[-1]
-    if step is None:
-        raise InvalidInput(f"{run.id} has no step to go on from; start it anew")
-    return _asked_in(events, step) or step
-
-
-def _check_consent(run: Run, events: Sequence[Event], step: int) -> None:
-    asked = _asked_in(events, step)
-    if asked is not None:
+def _check_consent(run: Run, journal: Sequence[Event]) -> None:
+    """Refuse a fork whose agent was told of a consent that it has not used yet: it is the original's."""
+    asked: set[str] = set()
+    unused: dict[str, int | None] = {}
+    for event in journal:
+        match event.type:
+            case "approval.requested" if event.data.get("schema") is not None:  # for a tool: its use can be seen
+                asked.add(event.data["id"])
+            case "approval.granted" if event.data["id"] in asked:
+                unused[event.data["id"]] = event.step
+            case "step.started" if '"approval"' in event.raw:
+                unused.pop(event.data.get("approval", ""), None)
+    for step in unused.values():
         raise InvalidInput(
-            f"step {step} of {run.id} used a consent that was good for one use; "
-            f"fork where it was asked for: perdure fork {run.id} --at {asked}"
+            f"step {step} brought a consent that is good for one use, by {run.id} itself; "
+            f"fork where it was asked for: perdure fork {run.id} --at {step}"
         )
 
 
-def _asked_in(events: Sequence[Event], step: int) -> int | None:
-    """The step that asked for the consent which `step` was begun with."""
-    began = next((event for event in events if event.step == step and event.type == "step.started"), None)
-    approval = began.data.get("approval") if began is not None else None
-    granted = (event for event in events if event.type == "approval.granted" and event.data["id"] == approval)
-    return next((event.step for event in granted), None) if approval is not None else None
+def _carried(run: Run, events: Sequence[Event], deeds: Mapping[int, Deed], cut: Cut, *, forced: bool) -> list[Event]:
+    """What the fork must know, besides what it shares, of the steps that were open at the cut."""
+    shared = events[: cut.seq]
+    steps = {event.step for event in shared if event.type in OPENS}
+    steps -= {event.step for event in shared if _settles(event)}
+    deed = deeds.get(cut.step)
+    doubted = deed is not None and deed.in_doubt and deed.opened <= cut.seq + 1 and not forced
+    if doubted:
+        steps.add(cut.step)  # its opening goes along as well
+    later = [event for event in events[cut.seq :] if event.step in steps and event.type in _CARRIED]
+    ends = {event.step: event for event in later if _settles(event)}
+    if doubted or cut.failure is not None:
+        ends.pop(cut.step, None)
+    unsettled = [event for event in later if event.step not in ends and not _settles(event)]
+    for step in [step for step in deeds if step in steps and step not in ends]:
+        known = [event for event in (*shared, *unsettled) if event.step == step and event.type in _CARRIED]
+        unsettled += _last_word(run, deeds[step], known, cut.failure if step == cut.step else None)
+    return sorted([*ends.values(), *unsettled], key=lambda event: event.seq or len(events) + 1)
 
 
-def _settlements(events: Sequence[Event], cut: int, *, except_for: int) -> list[Event]:
-    """What later became of the steps that were open at `cut`."""
-    open_steps = {event.step for event in events if event.seq <= cut and event.type in _OPENS}
-    settled = {event.step for event in events if event.seq <= cut and event.type in _SETTLES and not _retried(event)}
-    wanted = open_steps - settled - {except_for}
-    return [
-        event
-        for event in events
-        if event.seq > cut and event.step in wanted and event.type in _SETTLES and not _retried(event)
-    ]
+def _last_word(run: Run, deed: Deed, events: Sequence[Event], failure: Event | None) -> list[Event]:
+    """What the fork must hear of an unsettled step besides its `events`, so that it does not just run it again."""
+    if not deed.in_doubt:
+        if failure is None:
+            return []
+        raw = encode({**failure.data, "retry_at": iso(failure.time_us)})
+        return [Event(run.id, 0, "step.failed", failure.time_us, failure.step, failure.attempt, raw)]
+    last = events[-1]
+    if last.type == "step.unknown" or (last.type == "step.started" and deed.effect == Effect.ONCE):
+        return []
+    began = next(event for event in reversed(events) if event.type == "step.started")
+    raw = event_data(
+        step=began.step, kind="tool", name=deed.name, args=began.data.get("args"),
+        why=f"nobody knows what it did in {run.id}, and here it has another idempotency key",
+    )  # fmt: skip
+    return [Event(run.id, 0, "step.unknown", last.time_us, began.step, began.attempt, raw)]
 
 
-def _retried(event: Event) -> bool:
-    return event.type == "step.failed" and '"retry_at"' in event.raw
+def _settles(event: Event) -> bool:
+    if event.type == "step.failed":
+        return '"retry_at"' not in event.raw
+    if event.type == "step.resolved":
+        return bool(event.data["outcome"] != "run-again")
+    return event.type in _SETTLES
 
 
 def _forced_result(new: Run, events: Sequence[Event], step: int, result: Any, seq: int) -> list[Event]:
-    opening = next(event for event in events if event.step == step and event.type in _OPENS)
+    opening = next(event for event in events if event.step == step and event.type in OPENS)
     data = opening.data
     made = {"step": step, "kind": data["kind"], "name": data["name"]}
     match opening.type:

@@ -2,6 +2,9 @@
 
 A run occupies a place only while it moves: a run that waits for a timer, a message or a person gives its place
 up and asks again when its wait ends. So a thousand runs waiting for people do not block the one that could work.
+
+The queue of an agent may be longer than what waits here: the rest stays in the store, and whoever knows of it hears
+each time the part that is here gets shorter.
 """
 
 from __future__ import annotations
@@ -42,9 +45,13 @@ class _Wish(NamedTuple):
 class Dispatcher:
     """Grants places. `offer` calls back at once when there is room, otherwise when a place is given back."""
 
-    def __init__(self, most: int, limits: Callable[[str], Limits]) -> None:
+    def __init__(
+        self, most: int, limits: Callable[[str], Limits], shorter: Callable[[str], object] = lambda _: None
+    ) -> None:
         self._most = most
         self._limits = limits
+        #: called with the agent of which one run less waits
+        self._shorter = shorter
         self._moving: dict[str, tuple[str, str | None]] = {}
         self._count: Counter[object] = Counter()
         self._offered: dict[str, str] = {}
@@ -80,6 +87,7 @@ class Dispatcher:
         agent = self._offered.pop(run, None)
         if agent is not None:
             self._offered_of[agent] -= 1
+            self._shorter(agent)
 
     def release(self, run: str) -> None:
         """`run` gives its place back."""

@@ -1,7 +1,7 @@
 """Who is watching? Followers read the store from their own position and are only nudged when there is more.
 
-So a slow reader costs nothing but its own wait, a reader that comes back after a restart goes on where it was, and
-nothing is kept in memory for anybody.
+So a slow reader costs nothing but its own wait, and a reader that comes back after a restart goes on where it was. All
+that is kept in memory is one future for each reader that waits.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Followers:
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
+                future.exception()  # a reader that is not waiting just now hears of it when it asks for more
         self._nudges.clear()
         self._ends.clear()
 
@@ -96,10 +97,6 @@ class Followers:
             return await future
         finally:
             self._forget(self._ends, run, future)
-
-    def expect_end(self, run: str) -> asyncio.Future[Event]:
-        """Like `end`, for a run that is known not to have ended."""
-        return self._expect(self._ends, run)
 
     def _expect(self, waiting: defaultdict[str, set[asyncio.Future[T]]], run: str) -> asyncio.Future[T]:
         if self._failure is not None:

@@ -5,7 +5,8 @@ being written. Each submitter hears what became of its own transaction, in order
 
 A full disk is waited out: nothing was acknowledged, so trying again is safe, and work goes on by itself once
 there is room. Any other failure of the store is fatal for the node: after a failed fsync nobody knows what is
-on the disk (https://wiki.postgresql.org/wiki/Fsync_Errors), and recovery is cheap.
+on the disk (https://wiki.postgresql.org/wiki/Fsync_Errors), and recovery is cheap. A node that is to end and has no
+more time does not wait for room either.
 """
 
 from __future__ import annotations
@@ -29,20 +30,21 @@ class GroupCommit:
     """The one way into the store's `commit`."""
 
     def __init__(self, store: Store, clock: Clock, on_fatal: Callable[[Exception], None]) -> None:
-        self.commits = 0
         #: why nothing can be written at the moment, or None
         self.stalled: StoreError | None = None
         self._store = store
         self._clock = clock
         self._on_fatal = on_fatal
         self._pending: list[tuple[Callable[[], Transaction], Callable[[Verdict], None]]] = []
+        #: ends the writer's sleep, or its pause before another try, if it is in one
         self._wake: asyncio.Future[None] | None = None
+        self._pause: asyncio.Future[None] | None = None
         #: who waits for the batch that is being written
         self._writing: list[Callable[[Verdict], None]] = []
-        #: why nothing is written any more, or None
+        #: why nothing is taken any more, or None
         self._over: Exception | None = None
+        self._patient = True
         self._task: asyncio.Task[None] | None = None
-        self._closed = False
 
     def start(self) -> None:
         """Begin to write."""
@@ -57,8 +59,7 @@ class GroupCommit:
             done(self._over)
             return
         self._pending.append((build, done))
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        _end(self._wake)
 
     async def commit(
         self, transaction: Transaction, *, then: Callable[[list[int]], object] = lambda _: None,
@@ -85,23 +86,26 @@ class GroupCommit:
         return await future
 
     async def drain(self) -> None:
-        """Return when nothing is being written or waits to be. Raises StoreError when the store cannot write."""
-        while self._pending or self._writing:
+        """Return when all that was submitted until now is written. Raises StoreError when the store cannot write."""
+        if self._pending or self._writing:
             await self.commit(Transaction())
 
+    def lose_patience(self) -> None:
+        """From now on a disk that is full is as fatal as a broken one."""
+        self._patient = False
+        _end(self._pause)
+
     async def close(self) -> None:
-        """Write what is pending, then stop."""
-        self._closed = True
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        """Take nothing more, write what is pending, then stop."""
+        # At once: what came while the last batch is being written would never be answered.
+        self._over = self._over or PerdureError("this node has stopped")
+        self.lose_patience()
+        _end(self._wake)
         if self._task is not None:
             await asyncio.wait([self._task])
-        if self._over is None:
-            self._over = PerdureError("this node has stopped")
 
     def abort(self, error: Exception) -> None:
         """Stop at once, like a crash: what is pending is not written, and whoever waits for it hears `error`."""
-        self._closed = True
         self._over = error
         waiting = [*self._writing, *(done for _, done in self._pending)]
         self._writing, self._pending = [], []
@@ -112,7 +116,7 @@ class GroupCommit:
 
     async def _write_batches(self) -> None:
         try:
-            while self._pending or not self._closed:
+            while self._pending or self._over is None:
                 if self._pending:
                     await self._write_batch()
                 else:
@@ -125,12 +129,11 @@ class GroupCommit:
     async def _write_batch(self) -> None:
         batch = self._pending[:_BATCH_MOST]
         del self._pending[: len(batch)]
-        self._writing = [done for _, done in batch]
+        self._writing = writing = [done for _, done in batch]
         verdicts = await self._write([build() for build, _ in batch])
-        self.commits += 1
-        for done, verdict in zip(self._writing, verdicts, strict=True):
+        for done, verdict in zip(writing, verdicts, strict=True):
             done(verdict)
-            if self._over is not None:
+            if self._writing is not writing:
                 return  # somebody gave up the node; the others have heard
         self._writing = []
 
@@ -142,14 +145,20 @@ class GroupCommit:
                 if self.stalled is None:
                     log.error("%s", error)
                 self.stalled = error
-                if self._closed:
+                if not self._patient:
                     raise
-                await self._pause()
+                await self._wait_for_room()
             else:
                 self.stalled = None
                 return verdicts
 
-    async def _pause(self) -> None:
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._clock.call_later(_RETRY_SECONDS, lambda: None if over.done() else over.set_result(None))
-        await over
+    async def _wait_for_room(self) -> None:
+        self._pause = asyncio.get_running_loop().create_future()
+        alarm = self._clock.call_later(_RETRY_SECONDS, lambda: _end(self._pause))
+        await self._pause
+        alarm.cancel()
+
+
+def _end(pause: asyncio.Future[None] | None) -> None:
+    if pause is not None and not pause.done():
+        pause.set_result(None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from perdure.errors import JournalDamaged
 from perdure.values.clock import from_iso
+from perdure.values.effects import Effect
 from perdure.values.events import Event
 
 
@@ -68,6 +70,8 @@ def _read_forked(history: History, _: Event) -> None:
     # Words of control and consent were said to the original.
     history.paused, history.quarantine, history.cancelling = False, None, None
     history.grants.clear()
+    for step in history.steps.values():
+        step.granted = None
     history.asks.clear()
     history.children.clear()
 
@@ -161,3 +165,76 @@ def _read_step(history: History, event: Event) -> None:
                 step.streamed.append(event.data["name"])
             return
     step.last_type = event.type
+
+
+class Deed:
+    """A step that acts on the world or on other runs, and whether it did: what a journal says."""
+
+    __slots__ = ("_dark", "effect", "happened", "name", "opened", "settled")
+
+    def __init__(self, opened: int, name: str, effect: str) -> None:
+        #: the number of the event that opened it
+        self.opened = opened
+        self.name = name
+        self.effect = effect
+        #: its own run does no more about it
+        self.settled = False
+        self.happened = False
+        #: attempts of which nobody heard
+        self._dark: set[int | None] = set()
+
+    @property
+    def in_doubt(self) -> bool:
+        """True when nobody knows whether it happened; of what commits with its step, one does."""
+        return bool(self._dark) and not self.happened and self.effect != Effect.TRANSACTION
+
+    def read(self, event: Event) -> None:
+        """Take in an event of the step."""
+        match event.type:
+            case "step.started":
+                self.settled = False
+                self._dark.add(event.attempt)
+            case "step.completed":
+                self.settled = self.happened = True
+            case "step.failed":
+                self.settled = '"retry_at"' not in event.raw
+                if (_said(event, "error") or {}).get("type") != "StepTimeout":  # else it was stopped half-way
+                    self._dark.discard(event.attempt)
+            case "step.cancelled":
+                self.settled = True
+                if _said(event, "outcome") == "not run":
+                    self._dark.discard(event.attempt)
+            case "step.resolved":
+                outcome = _said(event, "outcome")
+                self.settled, self.happened = outcome != "run-again", outcome == "happened"
+                if outcome == "run-again":
+                    self._dark.clear()
+            case "message.sent":
+                self.settled = self.happened = True  # in one commit
+            case "child.spawned":
+                self.settled = True  # a fork spawns a child of its own
+            case "child.ended":
+                self.happened = _said(event, "status") == "succeeded"
+
+
+def read_deeds(events: Iterable[Event]) -> dict[int, Deed]:
+    """The steps of a journal that act on the world or on other runs, by number."""
+    deeds: dict[int, Deed] = {}
+    for event in events:
+        if event.step is None or not event.type.startswith(("step.", "child.", "message.")):
+            continue
+        if event.step not in deeds and event.type in ("step.started", "child.spawned", "message.sent"):
+            effect = _said(event, "effect") or Effect.ONCE
+            if effect != Effect.READ:
+                deeds[event.step] = Deed(event.seq, _said(event, "name") or "?", effect)
+        if event.step in deeds:
+            deeds[event.step].read(event)
+    return deeds
+
+
+def _said(event: Event, field: str) -> Any:
+    # An event that nobody can read any more must not keep anybody from forking before it.
+    try:
+        return event.data.get(field)
+    except JournalDamaged:
+        return None

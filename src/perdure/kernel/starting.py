@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from perdure.agents.agent import AnyAgent
-from perdure.errors import AlreadyExists, Fenced, IdempotencyMismatch, SessionBusy
+from perdure.errors import AlreadyExists, Fenced, IdempotencyMismatch, InvalidInput, SessionBusy
 from perdure.store.contract import Transaction
 from perdure.values.effects import Busy
 from perdure.values.ids import new_run_id
@@ -23,7 +23,8 @@ class StartOptions:
 
     session: str | None = None
     idempotency_key: str | None = None
-    priority: int = 0
+    #: None means the agent's own
+    priority: int | None = None
     concurrency_key: str | None = None
     #: None means the agent's own policy
     busy: Busy | None = None
@@ -32,7 +33,9 @@ class StartOptions:
 async def start_run(kernel: Kernel, agent: AnyAgent, input_json: str, options: StartOptions) -> Run:
     """Record a run of `agent`; it moves as soon as there is room. Durable when this returns.
 
-    Raises SessionBusy (policy reject) and IdempotencyMismatch (the key was used with another input).
+    A session is busy with the run that has begun in it, or else with the one that goes next.
+    Raises SessionBusy (policy reject), IdempotencyMismatch (the key was used with another input) and InvalidInput (a
+    key where the input would become a message: nothing could tell that message from its repetition).
     """
     if options.idempotency_key is not None:
         earlier = await kernel.store.run_by_key(agent.name, options.idempotency_key)
@@ -41,7 +44,14 @@ async def start_run(kernel: Kernel, agent: AnyAgent, input_json: str, options: S
     busy = options.busy or agent.busy
     if options.session is not None and busy in (Busy.STEER, Busy.INTERRUPT):
         active = await kernel.store.session_active(agent.name, options.session)
+        active = active or await kernel.store.session_next(agent.name, options.session)
         if active is not None and busy is Busy.STEER:
+            if options.idempotency_key is not None:
+                raise InvalidInput(
+                    f"session {options.session!r} of {agent.name} has an active run, {active.id}, and an idempotency key "
+                    f"does not keep a steering message from being sent twice; steer without a key, or start with "
+                    f"busy='queue', 'interrupt' or 'reject'"
+                )
             await steer(kernel, active, input_json)
             return active
         if active is not None:

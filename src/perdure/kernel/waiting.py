@@ -48,12 +48,13 @@ def describe_quarantine(run: str, data: dict[str, Any]) -> Wait:
     return Wait(f"parked ({why}: {message}); then: perdure retry {run}", {"kind": "quarantine", "why": why})
 
 
-def describe_missing(run: Run, versions: Iterable[str]) -> Wait:
+def describe_missing(run: Run, versions: Iterable[str], *, cancelling: bool) -> Wait:
     """The node that owns it does not have its version."""
     has = ", ".join(versions) or "none"
+    purpose = ": it is to be cancelled, and may have to undo what it did" if cancelling else ""
     return Wait(
-        f"no worker has version {run.version} of agent {run.agent} (this one has: {has}); start one that does",
-        {"kind": "worker", "agent": run.agent, "version": run.version},
+        f"no worker has version {run.version} of agent {run.agent} (this one has: {has}); start one that does{purpose}",
+        {"kind": "worker", "agent": run.agent, "version": run.version, "cancelling": cancelling},
     )
 
 

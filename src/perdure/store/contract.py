@@ -18,9 +18,9 @@ Nothing here knows about agents, steps or retries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
@@ -168,6 +168,10 @@ class Shard:
     alive: bool
 
 
+#: What a node can run, as (agent, version); None means anything.
+Programs: TypeAlias = Collection[tuple[str, str]] | None
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """Which runs to list; None means any. Newest first."""
@@ -201,9 +205,10 @@ class Store(Protocol):
         """Make `batch` durable in order; for each transaction, None (or the ids of its signals) or its refusal.
 
         Refusals: Fenced, SessionBusy, AlreadySettled (the ask was closed, the signal consumed or the run ended
-        before), AlreadyExists (run id, ask id or idempotency key is taken), NotFound (no such run, or no such event to
-        fork at), StatementFailed (a user's SQL); ValueError for a caller's mistake: an event that is not the next of
-        its run, a run of another shard, no fence where one is needed. Raises StoreError when nothing was written.
+        before), AlreadyExists (run id, ask id or idempotency key is taken; said before SessionBusy, so that whoever
+        starts a run again finds it), NotFound (no such run, or no such event to fork at), StatementFailed (a user's
+        SQL); ValueError for a caller's mistake: an event that is not the next of its run, a run of another shard, no
+        fence where one is needed. Raises StoreError when nothing was written.
         """
 
     async def run(self, id: str) -> Run | None:
@@ -241,17 +246,23 @@ class Store(Protocol):
     async def ask(self, id: str) -> Ask | None:
         """One ask, or None."""
 
-    async def ready(self, shards: Iterable[str], limit: int) -> list[Run]:
-        """Queued runs of these shards that can begin, by priority (high first), then age; one of each free session."""
+    async def ready(
+        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
+    ) -> list[Run]:
+        """Queued runs of these shards that can begin, by priority (high first), then age; one of each free session.
+
+        Runs of other programs than `programs` are left out once their row says that they wait. Only those that come
+        after the run `after` in this order, if it is given.
+        """
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         """Runs of these shards with status running: what a dead owner left behind."""
 
-    async def due(self, shards: Iterable[str], until: int, limit: int) -> list[Run]:
-        """Waiting runs of these shards with wake_at <= until, earliest first."""
+    async def due(self, shards: Iterable[str], until: int, limit: int, *, programs: Programs = None) -> list[Run]:
+        """Waiting runs of these shards and programs with wake_at <= until, earliest first."""
 
-    async def next_due(self, shards: Iterable[str]) -> int | None:
-        """The earliest wake_at of a waiting run of these shards, or None."""
+    async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
+        """The earliest wake_at of a waiting run of these shards and programs, or None."""
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         """Take those of `shards` that are free, expired or whose owner is known dead; epochs grow by one."""

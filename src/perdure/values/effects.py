@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -47,7 +48,11 @@ class Retries:
 
     def wait_seconds(self, failed_attempt: int, dice: float) -> float:
         """Seconds before the attempt after `failed_attempt` (from 1); `dice` is a random number in [0, 1)."""
-        longest = min(self.most_seconds, self.first_seconds * self.factor ** (failed_attempt - 1))
+        try:
+            grown = float(self.factor) ** (failed_attempt - 1)
+        except OverflowError:  # `retries` may be any number
+            grown = sys.float_info.max
+        longest = min(self.most_seconds, self.first_seconds * grown)
         return longest * (1 - dice / 2)
 
 

@@ -83,12 +83,12 @@ class Commit:
         for seq, event in enumerate(new.events, shared + 1):
             if event.seq != seq or event.run != run.id:
                 raise ValueError(f"run {run.id}: its events must be its own, numbered from {shared + 1}, not {event}")
-        if new.session_must_be_free:
-            self._check_session(run)
         if run.id in data.journals:
             raise AlreadyExists(f"run {run.id} exists already")
         if run.idempotency_key is not None and (run.agent, run.idempotency_key) in data.by_key:
             raise AlreadyExists(f"idempotency key {run.idempotency_key!r} of {run.agent} was used before")
+        if new.session_must_be_free:
+            self._check_session(run)
         if run.session is not None and run.status in BEGUN and (run.agent, run.session) in data.begun:
             raise SessionBusy(f"run {run.id}: another run of its session has begun and not ended")
         journal = Journal(

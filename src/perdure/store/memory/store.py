@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from perdure.errors import InvalidSetting
-from perdure.store.contract import Ask, Lease, RunFilter, Shard, Signal, Transaction
+from perdure.store.contract import Ask, Lease, Programs, RunFilter, Shard, Signal, Transaction
 from perdure.store.memory.commit import Commit
 from perdure.store.memory.data import Data, Journal, Ownership
 from perdure.store.memory.statements import MemorySql
@@ -111,24 +112,32 @@ class MemoryStore:
     async def ask(self, id: str) -> Ask | None:
         return self._data.asks.get(id)
 
-    async def ready(self, shards: Iterable[str], limit: int) -> list[Run]:
+    async def ready(
+        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
+    ) -> list[Run]:
         best: dict[object, Journal] = {}
         for journal in self._of(RunStatus.QUEUED, set(shards)):
             if journal.session is None:
                 best[journal.row.id] = journal
             elif journal.session not in self._data.begun:
                 best[journal.session] = min(journal, best.get(journal.session, journal), key=_turn)
-        return [journal.run for journal in sorted(best.values(), key=_turn)[:limit]]
+        heads: Iterable[Journal] = sorted(best.values(), key=_turn)
+        if programs is not None:
+            heads = [head for head in heads if head.row.wait is None or _program(head) in programs]
+        if after is not None:
+            last = _turn(self._data.journals[after])
+            heads = [head for head in heads if _turn(head) > last]
+        return [head.run for head in islice(heads, limit)]
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         return [journal.run for journal in sorted(self._of(RunStatus.RUNNING, set(shards)), key=_arrival)]
 
-    async def due(self, shards: Iterable[str], until: int, limit: int) -> list[Run]:
-        due = [(wake_at, journal) for wake_at, journal in self._timers(shards) if wake_at <= until]
+    async def due(self, shards: Iterable[str], until: int, limit: int, *, programs: Programs = None) -> list[Run]:
+        due = [(wake_at, journal) for wake_at, journal in self._timers(shards, programs) if wake_at <= until]
         return [journal.run for _, journal in sorted(due, key=lambda pair: (pair[0], pair[1].arrival))[:limit]]
 
-    async def next_due(self, shards: Iterable[str]) -> int | None:
-        return min((wake_at for wake_at, _ in self._timers(shards)), default=None)
+    async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
+        return min((wake_at for wake_at, _ in self._timers(shards, programs)), default=None)
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         leases = []
@@ -200,9 +209,9 @@ class MemoryStore:
             if shards is None or journal.row.shard in shards:
                 yield journal
 
-    def _timers(self, shards: Iterable[str]) -> Iterator[tuple[int, Journal]]:
+    def _timers(self, shards: Iterable[str], programs: Programs) -> Iterator[tuple[int, Journal]]:
         for journal in self._of(RunStatus.WAITING, set(shards)):
-            if journal.row.wake_at is not None:
+            if journal.row.wake_at is not None and (programs is None or _program(journal) in programs):
                 yield journal.row.wake_at, journal
 
     def _prefix(self, journal: Journal) -> list[Event]:
@@ -242,6 +251,10 @@ def _reaches(signal: Signal, journal: Journal) -> bool:
     if signal.run is not None:
         return signal.run == journal.row.id
     return journal.session is not None and journal.session == (signal.agent, signal.session)
+
+
+def _program(journal: Journal) -> tuple[str, str]:
+    return journal.row.agent, journal.row.version
 
 
 def _turn(journal: Journal) -> tuple[int, int]:

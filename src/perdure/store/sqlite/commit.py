@@ -154,13 +154,15 @@ class Committer:
             if event.seq != seq or event.run != run.id:
                 raise ValueError(f"run {run.id}: its events must be its own and numbered from {first}, not {event}")
         if new.session_must_be_free and run.session is not None:
+            if (taken := self._taken(run)) is not None:
+                raise taken
             self._check_session(run.agent, run.session)
         seq = first - 1 + len(new.events)
         steps = max([steps, *(event.step or 0 for event in new.events)])
         try:
             self._execute(_SQL["create_run"], run_row(run, seq=seq, steps=steps))
         except apsw.ConstraintError as error:
-            raise self._collision(run, error) from error
+            raise self._taken(run) or _session_busy(run.id, error) from error
         key = self._db.last_insert_rowid()
         return [self._journals.row(event, key) for event in new.events]
 
@@ -169,13 +171,13 @@ class Committer:
         if other is not None:
             raise SessionBusy(f"session {agent}/{session}: run {other} is active. Wait for it, or cancel it.")
 
-    def _collision(self, run: Run, error: apsw.ConstraintError) -> Exception:
+    def _taken(self, run: Run) -> AlreadyExists | None:
         other = self._execute(_SQL["run_taken"], (run.id, run.agent, run.idempotency_key)).get
         if other == run.id:
             return AlreadyExists(f"run {run.id} exists already")
         if other is not None:
             return AlreadyExists(f"idempotency key {run.idempotency_key!r} of {run.agent} has started run {other}")
-        return _session_busy(run.id, error)
+        return None
 
     def _update(self, run: str, update: RunUpdate, fence: Fence) -> None:
         tail = self._journals.tail(run, fence)

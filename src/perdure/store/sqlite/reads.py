@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from perdure.store.contract import Ask, RunFilter, Signal
+from perdure.store.contract import Ask, Programs, RunFilter, Signal
 from perdure.store.queries import load_queries
 from perdure.store.sqlite.rows import ask_of, run_of, signal_of
 from perdure.values.json import encode
@@ -67,20 +67,21 @@ def active(db: apsw.Connection, shards: Iterable[str]) -> list[Run]:
     return [run_of(row) for row in db.execute(_SQL["active"], {"shards": encode(list(shards))})]
 
 
-def ready(db: apsw.Connection, shards: Iterable[str], limit: int) -> list[Run]:
+def ready(db: apsw.Connection, shards: Iterable[str], limit: int, programs: Programs, after: str | None) -> list[Run]:
     """Queued runs whose session is free, by priority, then age."""
-    return [run_of(row) for row in db.execute(_SQL["ready"], {"shards": encode(list(shards)), "limit": limit})]
+    values = _owned(shards, programs) | {"limit": limit, "after": after}
+    return [run_of(row) for row in db.execute(_SQL["ready"], values)]
 
 
-def due(db: apsw.Connection, shards: Iterable[str], until: int, limit: int) -> list[Run]:
+def due(db: apsw.Connection, shards: Iterable[str], until: int, limit: int, programs: Programs) -> list[Run]:
     """Waiting runs with wake_at <= until, earliest first."""
-    values = {"shards": encode(list(shards)), "until": until, "limit": limit}
+    values = _owned(shards, programs) | {"until": until, "limit": limit}
     return [run_of(row) for row in db.execute(_SQL["due"], values)]
 
 
-def next_due(db: apsw.Connection, shards: Iterable[str]) -> int | None:
+def next_due(db: apsw.Connection, shards: Iterable[str], programs: Programs) -> int | None:
     """The earliest wake_at of a waiting run, or None."""
-    earliest: int | None = db.execute(_SQL["next_due"], {"shards": encode(list(shards))}).get
+    earliest: int | None = db.execute(_SQL["next_due"], _owned(shards, programs)).get
     return earliest
 
 
@@ -124,6 +125,10 @@ def changes(db: apsw.Connection) -> int:
     """A number that differs from the last one when another connection has committed since."""
     number: int = db.execute(_SQL["changes"]).get
     return number
+
+
+def _owned(shards: Iterable[str], programs: Programs) -> dict[str, Any]:
+    return {"shards": encode(list(shards)), "programs": None if programs is None else encode(list(programs))}
 
 
 def _one(db: apsw.Connection, query: str, values: tuple[Any, ...]) -> Run | None:

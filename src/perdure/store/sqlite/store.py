@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from perdure.store.contract import Ask, Lease, RunFilter, Shard, Signal, Transaction
+from perdure.store.contract import Ask, Lease, Programs, RunFilter, Shard, Signal, Transaction
 from perdure.store.sqlite import reads
 from perdure.store.sqlite.commit import Committer, Outcome
 from perdure.store.sqlite.copies import back_up, find_problems
@@ -89,17 +89,19 @@ class SqliteStore:
     async def ask(self, id: str) -> Ask | None:
         return self._database.read(reads.ask, id)
 
-    async def ready(self, shards: Iterable[str], limit: int) -> list[Run]:
-        return self._database.read(reads.ready, shards, limit)
+    async def ready(
+        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
+    ) -> list[Run]:
+        return self._database.read(reads.ready, shards, limit, programs, after)
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         return self._database.read(reads.active, shards)
 
-    async def due(self, shards: Iterable[str], until: int, limit: int) -> list[Run]:
-        return self._database.read(reads.due, shards, until, limit)
+    async def due(self, shards: Iterable[str], until: int, limit: int, *, programs: Programs = None) -> list[Run]:
+        return self._database.read(reads.due, shards, until, limit, programs)
 
-    async def next_due(self, shards: Iterable[str]) -> int | None:
-        return self._database.read(reads.next_due, shards)
+    async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
+        return self._database.read(reads.next_due, shards, programs)
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         leases = await self._database.write(lambda: self._leases.claim(node, shards, lease_seconds))

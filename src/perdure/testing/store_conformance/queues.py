@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from perdure.testing.store_conformance.bench import SHARD, Bench, StoreTests
 from perdure.values.runs import RunStatus
@@ -47,6 +48,42 @@ class QueueTests(StoreTests):
 
         self.play(tmp_path, scenario)
 
+    def test_a_queue_is_read_on_from_any_of_its_runs(self, tmp_path: Path) -> None:
+        """In the same order, over all shards, whatever became of that run meanwhile."""
+
+        async def scenario(bench: Bench) -> None:
+            for number, priority in enumerate((0, 5, 0, 5, -2), 1):
+                await bench.queue(f"run_{number}", priority=priority, shard=OTHER if number == 3 else SHARD)
+            assert await _ready(bench, [SHARD, OTHER]) == ["run_2", "run_4", "run_1", "run_3", "run_5"]
+            assert await _ready(bench, [SHARD, OTHER], limit=2, after="run_4") == ["run_1", "run_3"]
+            await bench.move("run_4", RunStatus.WAITING)
+            assert await _ready(bench, [SHARD, OTHER], after="run_4") == ["run_1", "run_3", "run_5"]
+            assert await _ready(bench, [SHARD, OTHER], after="run_5") == []
+
+        self.play(tmp_path, scenario)
+
+    def test_runs_that_the_owner_cannot_run_do_not_hide_others(self, tmp_path: Path) -> None:
+        """Queued ones are given until their row says why they wait, due ones never."""
+
+        async def scenario(bench: Bench) -> None:
+            ours = [("buyer", "v1"), ("seller", "v2")]
+            for number, version in enumerate(("v2", "v2", "v1", "v1"), 1):
+                await bench.queue(f"run_{number}", version=version)
+            assert await _ready(bench, [SHARD], limit=3, programs=ours) == ["run_1", "run_2", "run_3"]
+            for run in ("run_1", "run_2", "run_3"):
+                await bench.move(run, RunStatus.QUEUED, reason="why", wait={"kind": "worker"})
+            assert await _ready(bench, [SHARD], limit=3, programs=ours) == ["run_3", "run_4"]
+            assert await _ready(bench, [SHARD], limit=3) == ["run_1", "run_2", "run_3"]
+            for moment, run in enumerate(("run_1", "run_2", "run_3", "run_4"), 1):
+                await bench.move(run, RunStatus.WAITING, wake_at=moment)
+            due = await bench.store.due([SHARD], 9, 1, programs=ours)
+            assert [run.id for run in due] == ["run_3"]
+            assert await bench.store.next_due([SHARD], programs=ours) == 3
+            assert await bench.store.next_due([SHARD], programs=[]) is None
+            assert await bench.store.due([SHARD], 9, 1, programs=[]) == []
+
+        self.play(tmp_path, scenario)
+
     def test_active_runs_are_those_that_were_running(self, tmp_path: Path) -> None:
         """Not the waiting, paused or ended ones."""
 
@@ -83,8 +120,8 @@ class QueueTests(StoreTests):
         self.play(tmp_path, scenario)
 
 
-async def _ready(bench: Bench, shards: list[str], limit: int = 10) -> list[str]:
-    return [run.id for run in await bench.store.ready(shards, limit)]
+async def _ready(bench: Bench, shards: list[str], limit: int = 10, **narrower: Any) -> list[str]:
+    return [run.id for run in await bench.store.ready(shards, limit, **narrower)]
 
 
 async def _due(bench: Bench, until: int, limit: int = 10) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.errors import SessionBusy
+from perdure.errors import AlreadyExists, SessionBusy
 from perdure.store.contract import Transaction
 from perdure.testing.store_conformance.bench import Bench, StoreTests
 from perdure.values.runs import RunStatus
@@ -62,6 +62,22 @@ class SessionTests(StoreTests):
             assert isinstance(await try_new("run_3"), SessionBusy)
             await bench.move("run_1", RunStatus.CANCELLED)
             assert await try_new("run_4") is None
+
+        self.play(tmp_path, scenario)
+
+    def test_a_run_that_is_started_again_is_found_before_its_session_is_busy(self, tmp_path: Path) -> None:
+        """The same id or idempotency key is refused as such, although the session is not free any more."""
+
+        async def scenario(bench: Bench) -> None:
+            async def try_new(id: str, key: str) -> object:
+                run = bench.new_run(id, session="s", idempotency_key=key)
+                [outcome] = await bench.commit(Transaction(create=[bench.queued(run, session_must_be_free=True)]))
+                return outcome
+
+            assert await try_new("run_1", "k") is None
+            assert isinstance(await try_new("run_2", "k"), AlreadyExists)
+            assert isinstance(await try_new("run_1", "other"), AlreadyExists)
+            assert isinstance(await try_new("run_3", "other"), SessionBusy)
 
         self.play(tmp_path, scenario)
 

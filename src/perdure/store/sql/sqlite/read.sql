@@ -33,12 +33,22 @@ order by key;
 
 -- name: ready
 -- Queued runs whose session is free, one for each session; the best of each shard, then the best of those.
+-- Those of unknown programs only until their row says so.
 select * from perdure_runs_now
 where key in (
     select best.key from json_each(:shards) as owned
     join perdure_runs as best on best.key in (
         select run.key from perdure_runs as run
-        where run.shard = owned.value and run.status = 'queued' and (
+        where run.shard = owned.value and run.status = 'queued'
+        and (
+            :after is null
+            or (-run.priority, run.key) > (select -last.priority, last.key from perdure_runs as last where last.id = :after)
+        )
+        and (
+            :programs is null or run.wait is null
+            or (run.agent, run.version) in (select value ->> 0, value ->> 1 from json_each(:programs))
+        )
+        and (
             run.session is null
             or run.key = (
                 select other.key from perdure_runs as other
@@ -65,7 +75,10 @@ where key in (
     select first.key from json_each(:shards) as owned
     join perdure_runs as first on first.key in (
         select run.key from perdure_runs as run
-        where run.shard = owned.value and run.status = 'waiting' and run.wake_at <= :until
+        where run.shard = owned.value and run.status = 'waiting' and run.wake_at <= :until and (
+            :programs is null
+            or (run.agent, run.version) in (select value ->> 0, value ->> 1 from json_each(:programs))
+        )
         order by run.wake_at, run.key limit :limit
     )
     order by first.wake_at, first.key limit :limit
@@ -76,7 +89,10 @@ order by wake_at, key;
 -- The earliest timer of a waiting run.
 select min((
     select min(run.wake_at) from perdure_runs as run
-    where run.shard = owned.value and run.status = 'waiting' and run.wake_at is not null
+    where run.shard = owned.value and run.status = 'waiting' and run.wake_at is not null and (
+        :programs is null
+        or (run.agent, run.version) in (select value ->> 0, value ->> 1 from json_each(:programs))
+    )
 ))
 from json_each(:shards) as owned;
 
