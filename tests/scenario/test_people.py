@@ -680,3 +680,36 @@ def test_an_agent_whose_state_json_cannot_hold_fails_alone(world):
         assert await (await world.rt.start(collecting, 0)).result() == []
 
     play(world, scenario)
+
+
+def test_two_consents_to_the_same_action_allow_it_twice(world):
+    """Given before either is used, live and after a restart; a third time there is none."""
+    box = Box()
+
+    @tool(effect="keyed", approval="owner")
+    async def pay(amount: int) -> int:
+        box.note(amount)
+        return amount
+
+    @agent
+    async def paying_twice(ctx: Context) -> list[object]:
+        return await asyncio.gather(pay(5), pay(5))
+
+    async def scenario():
+        await world.start(paying_twice)
+        run = await world.rt.start(paying_twice)
+        await world.becomes(run, "waiting")
+        await run.pause()
+        await world.becomes(run, "paused")
+        first, second = await world.rt.inbox()
+        await world.rt.approve(first.id)
+        await world.rt.approve(second.id)
+        await settle()
+        await world.restart(paying_twice)
+        await world.rt.resume(run.id)
+        assert await (await world.rt.run(run.id)).result() == [5, 5]
+        used = [event.data["approval"] for event in await world.journal(run) if event.type == "step.started"]
+        assert sorted(used) == sorted([first.id, second.id])
+
+    play(world, scenario)
+    assert box.calls == [5, 5]

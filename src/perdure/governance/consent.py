@@ -17,7 +17,7 @@ class ConsentGate:
                 return Decision(allowed=True)
             return Decision(allowed=False, reason=_missing(admission))
         hash = action_hash(admission.name, decode(admission.arguments_json))
-        approval = admission.grants.get(hash)
+        approval = next((id for id, granted in admission.grants.items() if granted == hash), None)
         if approval is None and admission.approval is not None:
             return Decision(allowed=False, reason=_missing(admission))
         return Decision(allowed=True, approval=approval)

@@ -36,7 +36,7 @@ class Admission:
     arguments_json: str
     #: who must consent, or None
     approval: str | None
-    #: ids of unused approvals of this run, by the hash of the action they allow
+    #: unused approvals of this run, oldest first: ask id -> hash of the action that it allows
     grants: dict[str, str]
 
 

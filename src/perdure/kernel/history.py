@@ -26,7 +26,7 @@ class StepHistory:
         self.heartbeat: Any = None
         #: streams that show something of an attempt
         self.streamed: list[str] = []
-        #: the approval it was admitted with: (hash of the action, ask id); good for all attempts of this one step
+        #: the approval it was admitted with: (ask id, hash of the action); good for all attempts of this one step
         self.granted: tuple[str, str] | None = None
 
 
@@ -36,7 +36,7 @@ class History:
     def __init__(self) -> None:
         #: unsettled steps by number
         self.steps: dict[int, StepHistory] = {}
-        #: unused approvals: hash of the action -> ask id
+        #: unused approvals: ask id -> hash of the action
         self.grants: dict[str, str] = {}
         self.begun = False
         self.paused = False
@@ -102,7 +102,7 @@ def _read_asked(history: History, event: Event) -> None:
 
 def _read_granted(history: History, event: Event) -> None:
     history.asks.pop(event.step or 0, None)
-    history.grants[event.data["hash"]] = event.data["id"]
+    history.grants[event.data["id"]] = event.data["hash"]
 
 
 def _read_ask_closed(history: History, event: Event) -> None:
@@ -150,10 +150,8 @@ def _read_step(history: History, event: Event) -> None:
     match event.type:
         case "step.started":
             step.attempt = event.attempt or 1
-            if '"approval"' in event.raw and (used := event.data.get("approval")):
-                step.granted = next(((key, id) for key, id in history.grants.items() if id == used), step.granted)
-                if step.granted is not None:
-                    history.grants.pop(step.granted[0], None)
+            if '"approval"' in event.raw and (used := event.data.get("approval")) in history.grants:
+                step.granted = (used, history.grants.pop(used))
         case "step.failed":
             step.failures += 1
             step.retry_at = from_iso(event.data["retry_at"])

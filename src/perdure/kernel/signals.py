@@ -63,7 +63,7 @@ def _answer(activation: Activation, data: dict[str, Any], raw: str) -> None:
 
 def _decision(activation: Activation, data: dict[str, Any], raw: str) -> None:
     if data["approved"]:
-        activation.steps.grants[data["hash"]] = data["id"]
+        activation.steps.grants[data["id"]] = data["hash"]
     type = "approval.granted" if data["approved"] else "approval.rejected"
     activation.writer.append(type, data["step"], None, raw)
 

@@ -42,7 +42,7 @@ class Steps:
         self.retrying: dict[int, Call] = {}
         #: cut off, and only a person can tell what became of them, by step
         self.unknown: dict[int, Call] = {}
-        #: unused approvals: hash of the action -> ask id
+        #: unused approvals: ask id -> hash of the action
         self.grants: dict[str, str] = {}
         #: to be begun again, but the run is paused
         self._held_again: dict[int, Call] = {}
@@ -68,7 +68,7 @@ class Steps:
         raw = (
             f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"effect":"{options.effect.value}",'
             f'"args":{call.arguments_json}'
-            + (f',"approval":{encode(history.granted[1])}' if history.granted else "")
+            + (f',"approval":{encode(history.granted[0])}' if history.granted else "")
             + (f',"at":{encode(call.at)}}}' if call.at else "}")
         )
         self._writer.append("step.started", call.step, history.attempt, raw)
@@ -259,9 +259,11 @@ class Steps:
                 grants,
             )
         )  # fmt: skip
-        if decision.approval is not None and history.granted is None:
-            history.granted = next((hash, id) for hash, id in self.grants.items() if id == decision.approval)
-            del self.grants[history.granted[0]]
+        if decision.approval is None or history.granted is not None:
+            return decision
+        if decision.approval not in self.grants:  # whatever a gate says, a consent is used once
+            return Decision(allowed=False, reason=f"consent {decision.approval} is not there, or was used")
+        history.granted = (decision.approval, self.grants.pop(decision.approval))
         return decision
 
     def _launch(self, attempt: StepAttempt) -> None:

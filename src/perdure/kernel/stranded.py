@@ -20,6 +20,7 @@ from perdure.values.runs import Run, RunStatus
 if TYPE_CHECKING:
     from perdure.kernel.kernel import Kernel
 
+
 async def leave_without_code(kernel: Kernel, run: Run) -> None:
     """A run of ours has a version that this node does not have: its row says so.
 
