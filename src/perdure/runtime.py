@@ -341,7 +341,7 @@ class Runtime:
         try:
             await self.kernel.commits.commit(
                 Transaction(close_asks=[close], signals=[signal]),
-                then=lambda ids: self.kernel.signals_written([signal], ids),
+                then=lambda ids: self.kernel.mailroom.written([signal], ids),
             )
         except AlreadySettled:
             now = await self.store.ask(ask.id)

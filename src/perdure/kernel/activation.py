@@ -26,6 +26,7 @@ from perdure.kernel.draft import Draft, Entry
 from perdure.kernel.ending import END_STATUS, end_run, finish_run
 from perdure.kernel.history import History, read_history
 from perdure.kernel.requests import carry_out
+from perdure.kernel.signals import apply_signal
 from perdure.kernel.step import Stop, describe
 from perdure.kernel.steps import Steps
 from perdure.kernel.waiting import Wait, describe_pause, describe_quarantine, describe_wait
@@ -134,7 +135,7 @@ class Activation:
 
     def write_soon(self) -> None:
         """Have the draft written within 50 ms, or earlier with something more pressing."""
-        self.kernel.write_soon(self)
+        self.kernel.alarms.write_soon(self)
 
     def write_if_changed(self) -> None:
         """Have the draft written now if the run's row would change with it."""
@@ -169,13 +170,15 @@ class Activation:
         self._taken.difference_update(draft.consume)
         self.kernel.taken.add(draft.consume)
         if self._wake_at is not None:
-            self.kernel.due_at(self._wake_at)  # only now: an alarm that rings before the row is there finds nothing
+            self.kernel.alarms.due_at(
+                self._wake_at
+            )  # only now: an alarm that rings before the row is there finds nothing
         if events:
-            self.kernel.published(self.run.id, events)
+            self.kernel.followers.published(self.run.id, events)
         for new in draft.create:
             self.kernel.run_written(new.run, new.events)
         if draft.signals:
-            self.kernel.signals_written(draft.signals, signal_ids)
+            self.kernel.mailroom.written(draft.signals, signal_ids)
         for call_back in draft.after:
             call_back()
         if events and events[-1].terminal:
@@ -188,7 +191,7 @@ class Activation:
         for new in draft.create:
             self.kernel.not_written(new)
         if isinstance(refusal, Fenced):
-            self.kernel.lost(self.run.shard)
+            self.kernel.ownership.lost(self.run.shard)
         elif draft.refused is not None:
             self._row_dirty = True  # the row it carried was not written either
             draft.refused(refusal)
@@ -293,7 +296,7 @@ class Activation:
     def expect_due(self, due: int, step: int) -> None:
         """Something of `step` is due at `due`."""
         heapq.heappush(self._dues, (due, step))
-        self.kernel.due_for(self, due)
+        self.kernel.alarms.due_for(self, due)
 
     def fire_due(self, now: int) -> None:
         """Do what is due: timers, deadlines of asks, retries."""
@@ -312,7 +315,7 @@ class Activation:
             elif isinstance(command, OpenAsk):
                 self._expire(command)
         if (due := self._next_due()) is not None:
-            self.kernel.due_for(self, due)
+            self.kernel.alarms.due_for(self, due)
         self.write_if_changed()
 
     def _expire(self, command: OpenAsk) -> None:
@@ -349,7 +352,7 @@ class Activation:
         self._taken.add(signal.id)
         self.writer.draft.consume.append(signal.id)
         try:
-            self.kernel.apply_signal(self, signal)
+            apply_signal(self, signal)
         except Exception as error:  # noqa: BLE001 - kept, it would do the same to every node that reads it
             message = f"a signal ({signal.kind}) could not be taken: {describe(error)['message']}"
             self.writer.append("run.warning", None, None, event_data(message=message))
@@ -407,7 +410,7 @@ class Activation:
         self.deliver([])
         self.steps.go_on()
         self.fire_due(self.kernel.clock.now_us())
-        self.kernel.take_held(self)
+        self.kernel.live.take_held(self)
 
     # Status.
 

@@ -51,7 +51,7 @@ from perdure.kernel.live import LiveRuns
 from perdure.kernel.mailroom import Mailroom
 from perdure.kernel.ownership import Ownership
 from perdure.kernel.shutdown import Shutdown
-from perdure.kernel.signals import TakenSignals, apply_signal
+from perdure.kernel.signals import TakenSignals
 from perdure.store.contract import Fence, NewRun, Signal, Store
 from perdure.values.clock import Clock
 from perdure.values.events import Event
@@ -234,7 +234,7 @@ class Kernel:
     def run_written(self, run: Run, events: Sequence[Event]) -> None:
         """A run that we created is durable."""
         if run.status is RunStatus.RUNNING:
-            self.published(run.id, list(events))
+            self.followers.published(run.id, list(events))
             self.live.start_written(run, events)
         elif self.fence(run.shard) is not None and not self.halted:
             self.live.offer(run)
@@ -243,26 +243,6 @@ class Kernel:
         """A run that we wanted to create was refused."""
         self.live.expect_no_more(new.run.id)
         self.dispatcher.release(new.run.id)
-
-    def published(self, run: str, events: list[Event]) -> None:
-        """Events of a run are durable."""
-        self.followers.published(run, events)
-
-    def signals_written(self, signals: Sequence[Signal], ids: Sequence[int]) -> None:
-        """Signals that we put are durable: deliver those that are ours without waiting for the store to say so."""
-        self.mailroom.written(signals, ids)
-
-    def apply_signal(self, activation: Activation, signal: Signal) -> None:
-        """Turn a signal into events."""
-        apply_signal(activation, signal)
-
-    def take_held(self, activation: Activation) -> None:
-        """A run goes on: give it what had to wait for that."""
-        self.live.take_held(activation)
-
-    async def redirect(self, run: Run, signal: Signal) -> None:
-        """A signal came after the end of `run`: hand it to the run that continues it, or take it away."""
-        await self.mailroom.redirect(run, signal)
 
     def settled(self, activation: Activation) -> None:
         """A live run did what there was to do for now."""
@@ -276,10 +256,6 @@ class Kernel:
         if run.session is not None:
             self.spawn_task(self.ownership.offer_next(run.agent, run.session))
         self.check_idle()
-
-    def lost(self, shard: str) -> None:
-        """A write was refused: the shard has another owner."""
-        self.ownership.lost(shard)
 
     def reload(self, activation: Activation) -> None:
         """Load a run afresh, as soon as it has a place."""
@@ -300,22 +276,6 @@ class Kernel:
         else:
             log.error("run %s cannot be loaded: %s", run, error, exc_info=error)
             self.spawn_task(stranded.park_unloadable(self, run, error))
-
-    async def explain_missing(self, run: Run) -> None:
-        """A run of ours has a version that this node does not have."""
-        await stranded.leave_without_code(self, run)
-
-    def write_soon(self, activation: Activation) -> None:
-        """Write the run's draft within 50 ms."""
-        self.alarms.write_soon(activation)
-
-    def due_for(self, activation: Activation, due: int) -> None:
-        """A live run has something due."""
-        self.alarms.due_for(activation, due)
-
-    def due_at(self, due: int) -> None:
-        """Some run's row will say that it wakes at `due`."""
-        self.alarms.due_at(due)
 
     async def session_state(self, agent: str, session: str) -> dict[str, Any]:
         """A session's state as values."""

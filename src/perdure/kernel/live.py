@@ -19,6 +19,7 @@ from perdure.journal.brain import Brain
 from perdure.kernel.activation import Activation
 from perdure.kernel.due import DueRuns
 from perdure.kernel.signals import CONTROL
+from perdure.kernel.stranded import leave_without_code
 from perdure.store.contract import Signal
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
@@ -149,7 +150,7 @@ class LiveRuns:
         elif run.status.terminal and signal.run is None:
             await self._wake_session(signal.agent, signal.session or "")  # mail of the session: its next run reads it
         elif run.status.terminal:
-            await self._kernel.redirect(run, signal)
+            await self._kernel.mailroom.redirect(run, signal)
         elif signal.kind in CONTROL:
             await self._load(id)
         elif run.status is not RunStatus.QUEUED:  # a queued run reads its mail when it begins
@@ -202,7 +203,7 @@ class LiveRuns:
         if run is None or run.status.terminal or kernel.fence(run.shard) is None:
             return None
         if kernel.program(run) is None:
-            await kernel.explain_missing(run)
+            await leave_without_code(kernel, run)
             return None
         moving = kernel.dispatcher.is_moving(id)
         if moving and run.status is RunStatus.QUEUED and not await self._may_begin(run):

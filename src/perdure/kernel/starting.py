@@ -73,7 +73,7 @@ async def steer(kernel: Kernel, run: Run, input_json: str) -> None:
 async def put_signal(kernel: Kernel, target: dict[str, str], kind: str, data: str) -> None:
     """Make a signal durable; whoever owns the run learns of it."""
     signal = kernel.signal_to(target, kind, data)
-    await kernel.commits.commit(Transaction(signals=[signal]), then=lambda ids: kernel.signals_written([signal], ids))
+    await kernel.commits.commit(Transaction(signals=[signal]), then=lambda ids: kernel.mailroom.written([signal], ids))
 
 
 async def _create(
@@ -92,7 +92,7 @@ async def _create(
         )
     except Fenced:
         # The shard has another owner now: it runs what we only record.
-        kernel.lost(new.run.shard)
+        kernel.ownership.lost(new.run.shard)
         return await _create(kernel, agent, input_json, options, must_be_free=must_be_free)
     except AlreadyExists:
         if options.idempotency_key is None:

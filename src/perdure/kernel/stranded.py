@@ -63,7 +63,7 @@ async def park_unloadable(kernel: Kernel, id: str, error: Exception) -> None:
     update = RunUpdate(RunStatus.QUARANTINED, event.time_us, wait.reason, wait.detail)
     with contextlib.suppress(Refused, Fenced, ValueError):
         await kernel.commits.commit(Transaction(fence=fence, events=[event], updates={id: update}))
-        kernel.published(id, [event])
+        kernel.followers.published(id, [event])
 
 
 async def _cancel_unbegun(kernel: Kernel, run: Run, fence: Fence, mail: Sequence[Signal]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from perdure.kernel.kernel import Kernel
+from perdure.kernel.mailroom import Mailroom
 from perdure.store.contract import Signal, Transaction
 from perdure.store.memory import MemoryStore
 from perdure.store.memory.commit import Commit
@@ -120,17 +120,17 @@ def end_is_not_the_end() -> Patch:
     """A cancel that comes after the end of a run overwrites it."""
 
     def make(redirect: Any) -> Any:
-        async def overwrite(self: Kernel, run: Any, signal: Signal) -> None:
-            journal = self.store._data.journals[run.id]  # type: ignore[attr-defined]
+        async def overwrite(self: Mailroom, run: Any, signal: Signal) -> None:
+            journal = self._kernel.store._data.journals[run.id]  # type: ignore[attr-defined]
             if signal.kind == "cancel" and run.status is RunStatus.SUCCEEDED:
                 event = Event(run.id, journal.seq + 1, "run.cancelled", journal.events[-1].time_us, None, None, "{}")
                 journal.events.append(event)
-                self.store._data.replace_row(journal, replace(journal.row, status=RunStatus.CANCELLED))  # type: ignore[attr-defined]
+                self._kernel.store._data.replace_row(journal, replace(journal.row, status=RunStatus.CANCELLED))  # type: ignore[attr-defined]
             await redirect(self, run, signal)
 
         return overwrite
 
-    return replaced(Kernel, "redirect", make)
+    return replaced(Mailroom, "redirect", make)
 
 
 def keys_forgotten() -> Patch:
