@@ -159,8 +159,9 @@ class Runtime:
         """Try again what did not work out.
 
         A quarantined run is released and goes on itself. A failed or cancelled one has ended, and an end never
-        changes: a fork of it goes on from the failed step (or `from_step`). Raises NotFound, AlreadySettled (it
-        succeeded), InvalidInput (it has not ended, or has no such step).
+        changes: a fork of it goes on from the failed step (or `from_step`). A step of which nobody knows whether it
+        happened is settled first, by its probe or with `resolve`; no consent is used twice. Raises NotFound,
+        AlreadySettled (it succeeded), InvalidInput (it has not ended, has no such step, or would repeat what others did).
         """
         run = await self.find(id)
         if run.status is RunStatus.QUARANTINED and from_step is None:

@@ -52,7 +52,8 @@ def fork(run: str, at: int, input: Given | None, result: Given | None, store: st
     \b
       perdure fork RUN --at 4 --result '{"approved": false}'
 
-    Steps before STEP are not repeated. From STEP on, effects are real.
+    Steps before STEP are not repeated. From STEP on, effects are real, and consents are asked for anew. A step before it
+    of which nobody knows whether it happened is settled first: by its probe, or with `perdure resolve`.
     """
     return execute(_fork(run, at, input, result, store, as_json=as_json))
 

@@ -91,7 +91,8 @@ def retry(run: str, from_step: int | None, store: str, *, as_json: bool) -> int:
     """Try again what did not work out, and print the id of the run that goes on.
 
     A quarantined run is released and goes on itself. A failed or cancelled one has ended for good: a fork of it goes
-    on from its last failed step, or from STEP. Steps before that are not repeated.
+    on from its last failed step, or from STEP. Steps before that are not repeated; one of which nobody knows whether it
+    happened is settled first: by its probe, or with `perdure resolve`.
     """
     return execute(_retry(run, from_step, store, as_json=as_json))
 

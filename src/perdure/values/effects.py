@@ -71,13 +71,13 @@ class StepOptions:
 
 
 class Busy(StrEnum):
-    """What happens to a new run when its session has an active one."""
+    """What happens to a new run when its session has another: the one that has begun, else the one that goes next."""
 
     #: it waits its turn
     QUEUE = "queue"
     #: it is refused
     REJECT = "reject"
-    #: the active run is cancelled, then it starts
+    #: that run is cancelled, then it starts
     INTERRUPT = "interrupt"
-    #: its input becomes a message (topic `steer`) to the active run
+    #: its input becomes a message (topic `steer`) to that run; an idempotency key is refused then
     STEER = "steer"
