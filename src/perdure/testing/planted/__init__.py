@@ -6,12 +6,16 @@ in between, seeds are simulated until one fails.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from perdure.testing.planted import commits, effects, ownership, recovery
 from perdure.testing.planted.patches import Patch
 from perdure.testing.simulation import simulate
+
+
+_COLLECT_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,12 @@ class Bug:
 def seeds_until_found(bug: Bug, first: int = 0, most: int = 2_000) -> int | None:
     """How many seeds, from `first`, it takes until one fails; None when `most` do not."""
     with bug.plant():
-        return next((count for count in range(1, most + 1) if simulate(first + count - 1).violations), None)
+        for count in range(1, most + 1):
+            if simulate(first + count - 1).violations:
+                return count
+            if count % _COLLECT_EVERY == 0:
+                gc.collect()  # as in a campaign
+    return None
 
 
 BUGS = [
