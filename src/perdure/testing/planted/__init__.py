@@ -14,7 +14,6 @@ from perdure.testing.planted import commits, effects, ownership, recovery
 from perdure.testing.planted.patches import Patch
 from perdure.testing.simulation import simulate
 
-
 _COLLECT_EVERY = 20
 
 
