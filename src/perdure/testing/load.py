@@ -66,7 +66,7 @@ class Load:
                 while open_runs := await self._open_runs():
                     await self._help(open_runs)
                     for run in open_runs:
-                        if run.status is RunStatus.PAUSED:
+                        if _is_paused(run):
                             await self._try(lambda run=run: self._request("resume", run, self._runtime.resume(run.id)))  # type: ignore[misc]
                         elif run.agent == "waiter":
                             await self._try(lambda run=run: self._request("cancel", run, self._runtime.cancel(run.id)))  # type: ignore[misc]
@@ -131,7 +131,7 @@ class Load:
     async def _help(self, open_runs: list[Run]) -> None:
         for run in open_runs:
             kind = (run.wait or {}).get("kind")
-            if run.status is RunStatus.PAUSED and self._dice.random() < 0.3:
+            if _is_paused(run) and self._dice.random() < 0.3:
                 await self._try(lambda run=run: self._request("resume", run, self._runtime.resume(run.id)))  # type: ignore[misc]
             elif run.status is RunStatus.QUARANTINED:
                 await self._try(lambda run=run: self._release(run))  # type: ignore[misc]
@@ -143,3 +143,7 @@ class Load:
     async def _release(self, run: Run) -> None:
         self._history.note("release", run=run.id)
         await self._runtime.retry(run.id)
+
+
+def _is_paused(run: Run) -> bool:
+    return (run.wait or {}).get("kind") == "pause"  # its status is queued while it waits for its turn in its session
