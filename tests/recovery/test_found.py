@@ -214,6 +214,12 @@ async def listener(ctx: Context) -> list[int]:
 
 
 @agent
+async def sleepy(ctx: Context) -> None:
+    """Sleeps for an hour."""
+    await asyncio.sleep(3600)
+
+
+@agent
 async def leaver(ctx: Context, left: int) -> str:
     """Leaves a child behind and goes on in a new run, whose first step is a wait."""
     if left == 0:
@@ -597,6 +603,21 @@ def test_a_run_that_is_resumed_hears_everything_in_the_order_of_its_journal():
             return await run.result()
 
     assert run_simulated(scenario) == [0, 1]
+
+
+def test_a_timer_that_came_due_while_the_machine_slept_fires_when_it_wakes():
+    """Alarms count the seconds awake, due times are wall time: the two are compared again with every lease renewal."""
+
+    async def scenario(host):
+        clock = SimulatedClock(host)
+        async with Runtime(MemoryStore(clock=clock), [sleepy], clock=clock) as rt:
+            run = await rt.start(sleepy)
+            await asyncio.sleep(1)
+            clock.ahead_us = 8 * 3_600_000_000
+            await run.result()
+            return host.time()
+
+    assert run_simulated(scenario) < 10
 
 
 def test_a_decision_is_about_the_attempt_that_it_was_made_for():

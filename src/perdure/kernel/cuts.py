@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from perdure.agents.approval import action_hash
 from perdure.errors import InvalidInput, NotFound
 from perdure.kernel.history import Deed
-from perdure.values.events import Event
+from perdure.values.events import OPENING, Event
 from perdure.values.runs import Run, RunStatus
 
 #: By these a step begins that something can be brought of.
-OPENS = frozenset(
-    {"step.started", "child.spawned", "timer.started", "ask.opened", "approval.requested", "message.awaited"}
-)
+OPENS = OPENING - {"message.sent"}
 #: What the end of a run adds on its own account, just before its last event.
 _CLEARS_UP = frozenset({"step.cancelled", "ask.withdrawn", "approval.withdrawn", "stream.delta", "stream.completed"})
 
