@@ -10,6 +10,7 @@ from pydantic import BaseModel, field_validator
 
 from perdure import Context, RunFailed, StepError, agent, tool
 from perdure.errors import AlreadySettled, ApprovalRejected, AskTimeout, InvalidInput, NotFound, ReceiveTimeout
+from perdure.kernel.contract import Admission, Decision
 from tests.scenario.worlds import Box, play, settle
 
 
@@ -713,3 +714,32 @@ def test_two_consents_to_the_same_action_allow_it_twice(world):
 
     play(world, scenario)
     assert box.calls == [5, 5]
+
+
+def test_a_gate_that_names_a_consent_that_is_not_there_allows_nothing(world):
+    """Whatever a policy engine says, the kernel knows which consents are unused."""
+    box = Box()
+
+    class Careless:
+        def decide(self, admission: Admission) -> Decision:
+            return Decision(allowed=True, approval="run_x:1")
+
+    @tool(effect="keyed", retries=0)
+    async def pay(amount: int) -> None:
+        box.note(amount)
+
+    @agent
+    async def paying(ctx: Context) -> str:
+        try:
+            await pay(5)
+        except StepError as error:
+            return error.type
+        return "paid"
+
+    async def scenario():
+        await world.start(paying)
+        world.rt.kernel._gate = Careless()
+        assert await (await world.rt.start(paying)).result() == "Denied"
+
+    play(world, scenario)
+    assert box.calls == []
