@@ -76,7 +76,8 @@ locks: .venv/dev.stamp ## is uv.lock what pyproject.toml asks for, and requireme
 	    { echo "uv.lock or requirements/ is stale: run make lock and commit them." >&2; exit 1; }
 
 export = $(EXPORT) --group build --output-file $(1)/run.txt >/dev/null && \
-	    $(EXPORT) --group build --group test --output-file $(1)/test.txt >/dev/null && \
+	    $(EXPORT) --group build --group test --output-file $(1)/unit.txt >/dev/null && \
+	    $(EXPORT) --group build --group test --group cluster --output-file $(1)/test.txt >/dev/null && \
 	    $(EXPORT) --group dev --output-file $(1)/dev.txt >/dev/null
 
 # --- Set-up: a stamp for each step that is done; a changed lock starts afresh, so nothing old lingers --------------
@@ -99,7 +100,7 @@ export = $(EXPORT) --group build --output-file $(1)/run.txt >/dev/null && \
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(PYTHONS:%=.venv-%/test.stamp): .venv-%/test.stamp: requirements/test.txt
+$(PYTHONS:%=.venv-%/test.stamp): .venv-%/test.stamp: requirements/unit.txt
 	@echo "Setting up .venv-$* (once) ..." >&2
 	@python=$$(sh tools/python.sh $*) && "$$python" -m venv --clear .venv-$*
 	@.venv-$*/bin/python $(PIP_INSTALL) --require-hashes -r $<

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from perdure.agents.tool import DID_NOT_HAPPEN, STILL_UNKNOWN, Happened, Tool, tool
     from perdure.errors import NoRetry, PerdureError, RunCancelled, RunFailed, StepError
     from perdure.runtime import RunHandle, Runtime
+    from perdure.values.compute import Compute
     from perdure.values.effects import Retries
     from perdure.values.events import Event
     from perdure.values.runs import Run, RunStatus
@@ -36,6 +37,7 @@ __all__ = [
     "Approval",
     "Attempt",
     "Child",
+    "Compute",
     "Context",
     "Event",
     "Happened",
@@ -64,6 +66,7 @@ _HOMES = {
     "perdure.agents.tool": ("DID_NOT_HAPPEN", "STILL_UNKNOWN", "Happened", "Tool", "tool"),
     "perdure.errors": ("NoRetry", "PerdureError", "RunCancelled", "RunFailed", "StepError"),
     "perdure.runtime": ("RunHandle", "Runtime"),
+    "perdure.values.compute": ("Compute",),
     "perdure.values.effects": ("Retries",),
     "perdure.values.events": ("Event",),
     "perdure.values.runs": ("Run", "RunStatus"),

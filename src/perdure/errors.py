@@ -112,6 +112,30 @@ class NoRetry(PerdureError):
     """Raise it (or a subclass) in a tool to fail the step at once, whatever its retries."""
 
 
+class ComputeRefused(NoRetry):
+    """A step's body cannot run with the compute it asks for, here and as things are set up."""
+
+
+class CutOff(NoRetry):
+    """The process that ran a `once` step's body was lost half-way, and nobody knows what it did: never run again."""
+
+
+class ComputeLost(PerdureError):
+    """The process that ran a step's body gave out. `in_doubt`: nobody knows how far the body came."""
+
+    def __init__(self, message: str, *, in_doubt: bool) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
+
+
+class OutOfMemory(ComputeLost):
+    """A step's body took more memory than it had. The next attempt gets more where its `Compute` may grow."""
+
+
+class WorkerLost(ComputeLost):
+    """The process or the machine that ran a step's body died."""
+
+
 class RunFailed(PerdureError):
     """The run ended with an error; raised by `result()`. `type` is the original error's name."""
 
@@ -176,3 +200,11 @@ class AlreadyExists(Refused):
 
 class StatementFailed(Refused):
     """A `transaction` tool's SQL was refused by the database."""
+
+
+class ShardMoved(PerdureError):
+    """`shard` is in another database now, or on its way there. Nothing was changed."""
+
+    def __init__(self, message: str, *, shard: str) -> None:
+        super().__init__(message)
+        self.shard = shard

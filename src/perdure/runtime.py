@@ -59,9 +59,9 @@ class Runtime:
         self._work = work and bool(list(self.agents.names()))
         self.store = store_from_url(store, self._clock) if isinstance(store, str) else store
         extra = {"dice": dice} if dice is not None else {}
+        hands = ToolHands(self.settings.threads, self.settings.processes, self.settings.ray)
         self.kernel = Kernel(
-            self.store, self.agents, ToolHands(self.settings.threads), ConsentGate(), clock=self._clock,
-            settings=self.settings, **extra,
+            self.store, self.agents, hands, ConsentGate(), clock=self._clock, settings=self.settings, **extra,
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:

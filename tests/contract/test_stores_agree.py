@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from perdure.errors import PerdureError
 from perdure.store import MemoryStore, SqliteStore
 from perdure.store.contract import (
     Ask,
     AskClose,
     Fence,
     NewRun,
+    Node,
+    QuotaWish,
+    RateWish,
     RunFilter,
     RunUpdate,
     Signal,
@@ -64,7 +68,9 @@ async def compare(path: Path, dice: Random) -> int:
     accepted = 0
     for _ in range(60):
         await clock.advance(dice.choice([0, 0, 0, 1, 20]))
-        if dice.random() < 1 / 5:
+        if dice.random() < 1 / 4:
+            await client.meet(stores)
+        elif dice.random() < 1 / 5:
             await client.own(stores, dice.choice(["claim"] * 3 + ["renew", "release"]), dice.choice(SHARDS))
         else:
             batch = [client.transaction() for _ in range(dice.randint(1, 4))]
@@ -102,7 +108,7 @@ async def answers(store: Store, client: Client) -> list[Any]:
         found += [await store.ready(shards, 3, programs=[("a", "v1")], after=run) for run in client.ends]
         found += [await store.next_due(shards), await store.signals(shards, limit=3)]
     found += [await store.runs(RunFilter(limit=5)), await store.asks(), await store.asks(to="ann", status=None)]
-    found += [await store.shards()]
+    found += [await store.shards(), await store.nodes()]
     return found
 
 
@@ -135,6 +141,29 @@ class Client:
         assert results[0] == results[1]
         for name, epoch in results[0]:
             self.epochs[name] = epoch
+
+    async def meet(self, stores: list[Store]) -> None:
+        """Something that nodes do among themselves, on all stores."""
+        node = self.dice.choice(NODES)
+        match self.dice.choice(["beat", "beat", "share", "share", "take", "take", "leave", "ask_drain"]):
+            case "beat":
+                said = Node(node, "here", 1, (("a", "v1"),), self.dice.random() < 1 / 4)
+                results: list[Any] = [await store.beat(said, 30) for store in stores]
+            case "share":
+                using, wanted = self.dice.randint(0, 3), self.dice.randint(0, 6)
+                wishes = [QuotaWish(name, self.dice.choice([5, 5, 2]), using, wanted) for name in AGENTS]
+                results = [await store.share(node, wishes) for store in stores]
+            case "take":
+                rates = [
+                    RateWish("a", self.dice.choice([3, 3, 4]), 7.0, self.dice.randint(0, 4)),
+                    RateWish("b", 5, 30, 2),
+                ]
+                results = [await store.take(rates) for store in stores]
+            case "leave":
+                results = [await store.leave(node) for store in stores]  # type: ignore[func-returns-value]
+            case _:
+                results = [await _refusal(store.ask_drain(node)) for store in stores]
+        assert results[0] == results[1]
 
     def transaction(self) -> Transaction:
         """One to three things at once."""
@@ -225,6 +254,14 @@ class Client:
 
     def now(self) -> int:
         return self.clock.now_us()
+
+
+async def _refusal(call: Awaitable[None]) -> type[PerdureError] | None:
+    try:
+        await call
+    except PerdureError as error:
+        return type(error)
+    return None
 
 
 def _lease(shard: str, epoch: int) -> Any:

@@ -499,7 +499,7 @@ def test_a_signal_that_a_slow_read_brings_again_is_taken_once():
     """What was put here is taken at once; when the store's answer brings it too, it is old news."""
 
     class Late(MemoryStore):
-        async def signals(self, shards, after=0, limit=1000):
+        async def signals(self, shards, after=None, limit=1000):
             found = await super().signals(shards, after, limit)
             for _ in range(20):
                 await asyncio.sleep(0)

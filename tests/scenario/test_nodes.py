@@ -231,9 +231,7 @@ def test_a_zombies_writes_are_refused_and_it_drops_its_runs(world):
         run = await first.start(working)
         await settle()
         # The first is paused for longer than its lease: its alarms do not ring.
-        ownership = first.kernel.ownership
-        keeper, ownership._keeper = ownership._keeper, None
-        keeper.cancel()
+        first.kernel.membership.rest()
         second = await world.start(working)
         await world.clock.advance(11)
         await world.clock.advance(1)

@@ -8,23 +8,30 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from perdure import Event, RunHandle, Runtime, Settings
 from perdure.errors import PerdureError
 from perdure.store import MemoryStore, SqliteStore, Store
+from perdure.store.postgres import PostgresStore
 from perdure.testing.checker import check_store
 from perdure.testing.clock import FakeClock, settle
+from perdure.testing.settling import settling
 from perdure.values.runs import Run, RunStatus
 
 
 class World:
     """One store and one clock; `rt` is the runtime that is up, if any."""
 
-    def __init__(self, kind: str, folder: Path, settings: Settings, agents: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, kind: str, folder: Path, settings: Settings, agents: Sequence[Any] = (), *, url: str = ""
+    ) -> None:
         self.clock = FakeClock()
         self.settings = settings
         self.agents = list(agents)
         self._kind = kind
         self._path = str(folder / "world.db")
+        self._url = url
         self._memory = MemoryStore(clock=self.clock) if kind == "memory" else None
         self._stores: dict[int, Store] = {}
         self._up: list[Runtime] = []
@@ -37,6 +44,8 @@ class World:
 
     def store(self) -> Store:
         """A store object for one more kernel."""
+        if self._url:
+            return settling(PostgresStore(self._url, clock=self.clock))
         return self._memory or SqliteStore(self._path, clock=self.clock)
 
     async def start(self, *agents: Any, settings: Settings | None = None) -> Runtime:
@@ -60,6 +69,8 @@ class World:
         if self._memory is not None:
             self._memory.bury(rt.kernel.node)
         await self._stores.pop(id(rt)).close()
+        if self._url:
+            expire(self._url, rt.kernel.node)
         self._up.remove(rt)
 
     async def restart(self, *agents: Any, settings: Settings | None = None) -> Runtime:
@@ -115,6 +126,13 @@ class World:
             await settle()
             row = await self.status(run)
         raise AssertionError(f"{row.id} is {row.status} ({row.reason}), not {status}: {await self.types(run)}")
+
+
+def expire(url: str, node: str) -> None:
+    """A node's leases have run out: no lock tells a database that a process of another machine has died."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("update perdure.shards set expires = 0 where owner = %s", (node,))
+        connection.execute("update perdure.nodes set expires = 0 where id = %s", (node,))
 
 
 class Box:

@@ -16,10 +16,10 @@ from perdure.store.contract import RunFilter
 from perdure.store.queries import load_migrations, load_queries
 from perdure.store.sqlite import reads
 
-FILES = ("commit", "read", "shards", "check")
+FILES = ("commit", "read", "shards", "nodes", "quotas", "exchange", "moving", "check")
 
 #: Tables so small, or questions so rare, that reading everything is right.
-READS_ALL = {"runs", "asks", "event_types", "shards"}
+READS_ALL = {"runs", "asks", "event_types", "shards", "nodes", "dead_since", "drop_shares", "moved", "parcels"}
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_every_query_is_loaded():
 
 def test_every_query_finds_its_rows_by_an_index(db):
     """No question that a kernel asks while it works reads a whole table."""
-    for file in ("commit", "read", "shards"):
+    for file in ("commit", "read", "shards", "nodes", "quotas", "exchange"):
         for name, sql in load_queries("sqlite", file).items():
             if name not in READS_ALL and not sql.startswith("pragma"):
                 scans = [step for step in plan(db, sql) if step.startswith("SCAN") and "VIRTUAL" not in step]

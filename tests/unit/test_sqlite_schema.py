@@ -14,7 +14,7 @@ import pytest
 
 from perdure.errors import StoreCorrupt, StoreError, StoreNewer, StoreReadOnly
 from perdure.store import SqliteStore
-from perdure.store.contract import RunFilter
+from perdure.store.contract import Node, QuotaWish, RunFilter
 from perdure.store.queries import load_migrations
 from perdure.store.sqlite.schema import APPLICATION_ID
 
@@ -118,6 +118,30 @@ def test_a_migrated_store_equals_a_fresh_one(tmp_path, version):
     for _ in range(2):
         asyncio.run(open_and_close(old))
         assert schema_of(old) == schema_of(tmp_path / "fresh.db")
+
+
+def test_a_store_of_the_first_version_goes_on_with_what_it_has(tmp_path):
+    """What was in it is there after the migration, and what came since works."""
+    path = tmp_path / "old.db"
+    db = apsw.Connection(str(path))
+    for _ in db.execute(load_migrations("sqlite")[0][1]):
+        pass
+    db.execute("insert into perdure_meta (name, value) values ('slots', '3')")
+    db.execute("insert into perdure_state (agent, session, name, value) values ('buyer', 's', 'spent', '12')")
+    db.pragma("user_version", 1)
+    db.pragma("application_id", APPLICATION_ID)
+    db.close()
+
+    async def scenario() -> None:
+        store = SqliteStore(str(path))
+        await store.open()
+        assert await store.slots() == 3
+        assert await store.state("buyer", "s") == {"spent": "12"}
+        [node] = await store.beat(Node("node_a", "here", 1, ()), 10)
+        assert await store.share(node.id, [QuotaWish("buyer", 5, 0, 9)]) == [5]
+        await store.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_newer_store_is_left_alone(tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, TypeVarTuple, overload
 
 from perdure.agents.context import Context
+from perdure.agents.rate import Rate, parse_rate
 from perdure.agents.signature import Signature
 from perdure.errors import InvalidSetting
 from perdure.values.effects import Busy
@@ -21,7 +22,8 @@ class Agent(Generic[*Ts, R]):
 
     def __init__(
         self, function: Callable[..., Awaitable[Any]], name: str, version: str, *, busy: Busy, concurrency: int | None,
-        concurrency_per_key: int | None, priority: int, state: type[Any] | None,
+        concurrency_per_key: int | None, rate: Rate | None, rate_per_key: Rate | None, priority: int,
+        state: type[Any] | None,
     ) -> None:  # fmt: skip
         functools.update_wrapper(self, function)
         self.function = function
@@ -30,6 +32,10 @@ class Agent(Generic[*Ts, R]):
         self.busy = busy
         self.concurrency = concurrency
         self.concurrency_per_key = concurrency_per_key
+        self.rate = rate
+        self.rate_per_key = rate_per_key
+        #: any number of its runs may begin and move at any time
+        self.unlimited = all(limit is None for limit in (concurrency, concurrency_per_key, rate, rate_per_key))
         self.priority = priority
         self.state = state
         self.signature = Signature(function, skip=1)
@@ -69,12 +75,13 @@ def agent(code: Callable[[Context, *Ts], Awaitable[R]], /) -> Agent[*Ts, R]: ...
 @overload
 def agent(
     *, name: str | None = ..., version: str = ..., busy: str = ..., concurrency: int | None = ...,
-    concurrency_per_key: int | None = ..., priority: int = ..., state: type[Any] | None = ...,
+    concurrency_per_key: int | None = ..., rate: str | None = ..., rate_per_key: str | None = ...,
+    priority: int = ..., state: type[Any] | None = ...,
 ) -> Decorator: ...  # fmt: skip
 def agent(
     code: Callable[..., Any] | None = None, /, *, name: str | None = None, version: str = "1", busy: str = "queue",
-    concurrency: int | None = None, concurrency_per_key: int | None = None, priority: int = 0,
-    state: type[Any] | None = None,
+    concurrency: int | None = None, concurrency_per_key: int | None = None, rate: str | None = None,
+    rate_per_key: str | None = None, priority: int = 0, state: type[Any] | None = None,
 ) -> Any:  # fmt: skip
     """Make an async function, or a class with an `async def run(self, ctx, ...)`, an agent.
 
@@ -85,8 +92,9 @@ def agent(
     name: its name in the store (default: the function's). version: runs stay on the version they started on;
     raise it when old runs must not continue on new code. busy: what a new run does when its session has an
     active one: queue | reject | interrupt | steer. concurrency: how many of its runs may be moving at once;
-    concurrency_per_key: how many with the same `concurrency_key`. priority: higher goes first.
-    state: a pydantic model for `ctx.state` (default: a dict).
+    concurrency_per_key: how many with the same `concurrency_key`. rate: how many of its runs may begin in a time, such as
+    `100/minute` (s, second, minute, hour, day); rate_per_key: how many with the same `concurrency_key`. All four hold over
+    all nodes together. priority: higher goes first. state: a pydantic model for `ctx.state` (default: a dict).
 
     Raises InvalidSetting for options that make no sense.
     """
@@ -102,7 +110,8 @@ def agent(
                 raise InvalidSetting(f"{label} must be 1 or more, not {limit}")
         return Agent(
             function, _checked_name(name or function.__name__), version, busy=_busy(busy), concurrency=concurrency,
-            concurrency_per_key=concurrency_per_key, priority=priority, state=state,
+            concurrency_per_key=concurrency_per_key, rate=_rate("rate", rate),
+            rate_per_key=_rate("rate_per_key", rate_per_key), priority=priority, state=state,
         )  # fmt: skip
 
     return decorate if code is None else decorate(code)
@@ -127,6 +136,10 @@ def _checked_name(name: str) -> str:
     if not name or any(not (char.isalnum() or char in "._-") for char in name):
         raise InvalidSetting(f"an agent's name has letters, digits, '.', '_' and '-', not {name!r}")
     return name
+
+
+def _rate(label: str, text: str | None) -> Rate | None:
+    return None if text is None else parse_rate(label, text)
 
 
 def _busy(value: str) -> Busy:

@@ -15,6 +15,7 @@ from perdure.agents.signature import Signature, plain_function
 from perdure.errors import ApprovalRejected, InvalidSetting
 from perdure.journal.brain import Brain, current_brain
 from perdure.journal.commands import Call
+from perdure.values.compute import Compute
 from perdure.values.effects import Effect, Retries, StepOptions
 
 P = ParamSpec("P")
@@ -26,11 +27,15 @@ _DEFAULT_RETRIES = {Effect.READ: 2, Effect.KEYED: 2, Effect.ONCE: 0, Effect.TRAN
 class Tool(Generic[P, R]):
     """A function with an effect class. `R` is what calling it gives (an awaitable for async functions)."""
 
-    def __init__(self, function: Callable[P, R], name: str, options: StepOptions) -> None:
+    def __init__(
+        self, function: Callable[P, R], name: str, options: StepOptions, compute: Compute | None = None
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
         self.options = options
+        #: what its body needs in a process of its own; None means that it runs in this one
+        self.compute = _checked_compute(compute, function, options)
         self.signature = Signature(function)
         self.is_async = inspect.iscoroutinefunction(plain_function(function))
         self.probe: Callable[..., Any] | None = None
@@ -51,7 +56,8 @@ class Tool(Generic[P, R]):
 
     def with_options(self, **changes: Any) -> Tool[P, R]:
         """The same tool with other options (effect, retries, timeout, ...)."""
-        tool = Tool(self.function, changes.pop("name", self.name), _changed(self.options, changes))
+        name, compute = changes.pop("name", self.name), changes.pop("compute", self.compute)
+        tool = Tool(self.function, name, _changed(self.options, changes), compute)
         tool.probe = self.probe
         return tool
 
@@ -111,12 +117,12 @@ def tool(function: Callable[P, R], /) -> Tool[P, Any]: ...
 def tool(
     *, effect: str = ..., retries: int | Retries | None = ..., timeout: float | None = ...,
     heartbeat_timeout: float | None = ..., approval: str | bool | None = ..., no_retry: Sequence[type[Exception]] = ...,
-    name: str | None = ...,
+    name: str | None = ..., compute: Compute | None = ...,
 ) -> _Decorator: ...  # fmt: skip
 def tool(
     function: Callable[..., Any] | None = None, /, *, effect: str = "once", retries: int | Retries | None = None,
     timeout: float | None = None, heartbeat_timeout: float | None = None, approval: str | bool | None = None,
-    no_retry: Sequence[type[Exception]] = (), name: str | None = None,
+    no_retry: Sequence[type[Exception]] = (), name: str | None = None, compute: Compute | None = None,
 ) -> Any:  # fmt: skip
     """Make a function a tool.
 
@@ -126,6 +132,8 @@ def tool(
     timeout, heartbeat_timeout: seconds per attempt, and seconds without a heartbeat.
     approval: who must consent before each call (True for anybody).
     no_retry: exception types that deserve no retry. name: the name in the journal (default: the function's).
+    compute: run the body in a process of its own, with these cpus, gpus and memory. The function is imported there
+    by its module and name, so it must stand at the top of one.
 
     Sync functions run in a thread. Raises InvalidSetting for options that make no sense.
     """
@@ -135,7 +143,7 @@ def tool(
     }  # fmt: skip
 
     def decorate(function: Callable[..., Any]) -> Tool[..., Any]:
-        return Tool(function, name or function.__name__, _changed(StepOptions(), given))
+        return Tool(function, name or function.__name__, _changed(StepOptions(), given), compute)
 
     return decorate if function is None else decorate(function)
 
@@ -201,6 +209,29 @@ def _changed(options: StepOptions, changes: dict[str, Any]) -> StepOptions:
         heartbeat_timeout=changes.get("heartbeat_timeout", options.heartbeat_timeout),
         approval="anyone" if approval is True else approval or None,
     )
+
+
+def _checked_compute(compute: Compute | None, function: Callable[..., Any], options: StepOptions) -> Compute | None:
+    if compute is None:
+        return None
+    if not isinstance(compute, Compute):
+        raise InvalidSetting(f"compute must be a Compute(cpus=..., memory=...), not {compute!r}")
+    if not isinstance(function, FunctionType) or "<" in function.__qualname__:
+        name = getattr(function, "__qualname__", repr(function))
+        raise InvalidSetting(
+            f"{name} has compute=, so another process must find it by its name: define it with `def` at the top of a module"
+        )
+    if options.effect is Effect.TRANSACTION:
+        raise InvalidSetting(
+            f"{function.__qualname__} is a `transaction`: it queues SQL here. Do the work in a tool with compute=, and "
+            f"hand its result to one without"
+        )
+    if compute.batch > 1 and not options.effect.repeatable:
+        raise InvalidSetting(
+            f"{function.__qualname__} is `once` and has batch={compute.batch}, but what shares a task may have to run again; "
+            f"declare effect='read' or 'keyed', or leave batch out"
+        )
+    return compute
 
 
 def _effect(value: str | Effect) -> Effect:

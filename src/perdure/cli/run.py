@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perdure.cli import exits
+from perdure.cli.compute import ray_option
 from perdure.cli.load import Agents, load_agents, split_target
 from perdure.cli.options import JSON, Given, execute, json_option, store_option
 from perdure.cli.output import note, paint, print_json
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 @click.option("--priority", type=click.IntRange(-1_000_000, 1_000_000), help="Higher goes first.")
 @click.option("--detach", is_flag=True, help="Record the run, print its id, let a worker run it.")
 @click.option("--no-wait", is_flag=True, help="Stop with exit code 3 when it waits for something from outside.")
+@ray_option
 @store_option
 @json_option
 def run(
     target: str, input: Given | None, session: str | None, key: str | None, priority: int | None, *, detach: bool,
-    no_wait: bool, store: str, as_json: bool,
+    no_wait: bool, ray: str | None, store: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Run an agent; print its result as JSON.
 
@@ -54,7 +56,7 @@ def run(
     start = _Start(loaded, loaded.named(name), input, session, key, priority)
     if detach:
         return execute(_record(start, store, as_json=as_json))
-    return execute(_run(start, store, no_wait=no_wait, as_json=as_json))
+    return execute(_run(start, store, ray, no_wait=no_wait, as_json=as_json))
 
 
 class _Start:
@@ -91,11 +93,12 @@ async def _record(start: _Start, store: str, *, as_json: bool) -> int:
     return exits.OK
 
 
-async def _run(start: _Start, store: str, *, no_wait: bool, as_json: bool) -> int:
+async def _run(start: _Start, store: str, ray: str | None, *, no_wait: bool, as_json: bool) -> int:
     from perdure.cli.progress import display
     from perdure.runtime import Runtime
+    from perdure.values.settings import Settings
 
-    async with Runtime(store, start.loaded.agents) as runtime:
+    async with Runtime(store, start.loaded.agents, settings=Settings(ray=ray)) as runtime:
         handle = await start(runtime)
         with stop_signals() as stopped, display(quiet=as_json) as screen:
             note(f"{handle.id} {start.agent.name}")

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.store.contract import Ask, RunFilter, Shard
+from perdure.store.contract import Ask, Node, RunFilter, Shard
 from perdure.values.clock import iso
 from perdure.values.json import decode
 from perdure.values.runs import Run, RunStatus
@@ -30,15 +30,17 @@ class Why(NamedTuple):
 class Explainer:
     """Reasons of runs, as of one look at who is alive."""
 
-    def __init__(self, runtime: Runtime, shards: Iterable[Shard]) -> None:
+    def __init__(self, runtime: Runtime, shards: Iterable[Shard], nodes: Iterable[Node]) -> None:
         self._runtime = runtime
-        self._alive = {shard.name for shard in shards if shard.alive}
+        self._alive = {shard.name: shard.owner for shard in shards if shard.alive}
+        #: which limits runs wait for, as nodes said not long ago, by their names
+        self._used_up = {node.id: _used_up(node) for node in nodes if node.alive}
         self._busy: dict[tuple[str, str], Run | None] = {}
 
     @classmethod
     async def look(cls, runtime: Runtime) -> Explainer:
-        """Look at the store's shards now."""
-        return cls(runtime, await runtime.store.shards())
+        """Look at the store's shards and nodes now."""
+        return cls(runtime, await runtime.store.shards(), await runtime.store.nodes())
 
     def has_worker(self, run: Run) -> bool:
         """True when a live worker owns the run's shard."""
@@ -63,7 +65,7 @@ class Explainer:
             if active is not None and active.id != run.id:
                 return Why(f"session {run.session} is busy with {active.id}", {"kind": "session", "run": active.id})
         if run.status is RunStatus.QUEUED:
-            return Why("waits for a free place", {"kind": "place"})
+            return self._no_place(run)
         return Why(run.reason, _readable(run.wait))
 
     async def _could_move(self, run: Run, now_us: int) -> bool:
@@ -71,6 +73,13 @@ class Explainer:
             return True
         # An answer, a message or a word of control that nobody has taken yet.
         return bool(await self._runtime.store.run_signals(run.id))
+
+    def _no_place(self, run: Run) -> Why:
+        used_up = self._used_up.get(self._alive.get(run.shard) or "", {})
+        for name in (f"{run.agent}/{run.concurrency_key}", run.agent):
+            if name in used_up:
+                return Why(str(used_up[name]), {"kind": "limit", "name": name})
+        return Why("waits for a free place", {"kind": "place"})
 
     async def _active(self, agent: str, session: str) -> Run | None:
         if (agent, session) not in self._busy:
@@ -142,6 +151,12 @@ def _placeholder(part: dict[str, Any]) -> str:
     if part.get("enum"):
         return f'"{part["enum"][0]}"'
     return samples.get(part.get("type", ""), "null")
+
+
+def _used_up(node: Node) -> dict[str, Any]:
+    said = decode(node.figures)
+    used_up = said.get("used_up") if isinstance(said, dict) else None
+    return used_up if isinstance(used_up, dict) else {}
 
 
 def _readable(wait: dict[str, Any] | None) -> dict[str, Any] | None:

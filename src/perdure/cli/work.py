@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perdure.cli import exits
+from perdure.cli.compute import ray_option
 from perdure.cli.load import Agents, load_agents
 from perdure.cli.options import execute, json_option, store_option
 from perdure.cli.output import note
@@ -25,9 +26,10 @@ _SHORT_TIMERS_SECONDS = 5.0
 @click.command("work", short_help="Run whatever is due, until stopped.")
 @click.argument("file", metavar="FILE.py")
 @click.option("--until-idle", is_flag=True, help="End when nothing can move without a person, a message or a timer.")
+@ray_option
 @store_option
 @json_option
-def work(file: str, *, until_idle: bool, store: str, as_json: bool) -> int:
+def work(file: str, *, until_idle: bool, ray: str | None, store: str, as_json: bool) -> int:
     """Run whatever is due of the agents in FILE.py, until Ctrl-C or SIGTERM.
 
     \b
@@ -38,23 +40,25 @@ def work(file: str, *, until_idle: bool, store: str, as_json: bool) -> int:
     for timers that are due within a second, five seconds in all.
     """
     loaded = load_agents(file)
-    return execute(_work(loaded, store, until_idle=until_idle, as_json=as_json))
+    return execute(_work(loaded, store, ray, until_idle=until_idle, as_json=as_json))
 
 
-async def _work(loaded: Agents, store: str, *, until_idle: bool, as_json: bool) -> int:
+async def _work(loaded: Agents, store: str, ray: str | None, *, until_idle: bool, as_json: bool) -> int:
     from perdure.runtime import Runtime
+    from perdure.values.settings import Settings
 
-    runtime = Runtime(store, loaded.agents)
+    runtime = Runtime(store, loaded.agents, settings=Settings(ray=ray))
     runtime.kernel.followers.watchers.append(_print_events if as_json else _note_state_changes)
     async with runtime:
         names = ", ".join(sorted(runtime.agents.names()))
         note(f"working on {names} at {store}" + ("" if until_idle else "; Ctrl-C stops"))
         if not runtime.kernel.leases.complete:
-            note("another worker has some of these agents' shards and goes on with them")
+            note("other workers have shards of these agents, and will share them")
         with stop_signals() as stopped:
             waits: list[asyncio.Task[Any]] = [
                 asyncio.create_task(stopped.wait()),
                 asyncio.create_task(runtime.kernel.followers.failure()),
+                asyncio.create_task(runtime.kernel.membership.drained()),
             ]
             if until_idle:
                 waits.append(asyncio.create_task(_idle(runtime)))
@@ -65,6 +69,8 @@ async def _work(loaded: Agents, store: str, *, until_idle: bool, as_json: bool) 
             finally:
                 for task in waits:
                     task.cancel()
+            if runtime.kernel.membership.draining:
+                note("drained, as somebody asked for: its runs go on elsewhere")
             if stopped.is_set():
                 note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
             await runtime.stop()

@@ -1,37 +1,47 @@
-"""Runs tools: async ones on the host's loop, sync ones in a thread of a bounded pool."""
+"""Runs tools: async ones on the host's loop, sync ones in a thread, those with `compute=` in other processes."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import inspect
-from collections.abc import Callable
-from concurrent.futures import Future
-from queue import Empty, SimpleQueue
-from threading import Semaphore, Thread
 from typing import Any
 
-from perdure.agents.attempt import Attempt, current_attempt
-from perdure.agents.tool import STILL_UNKNOWN
+from perdure.agents.attempt import Attempt, ReportKind, current_attempt
+from perdure.agents.tool import STILL_UNKNOWN, Tool
+from perdure.errors import ComputeLost, CutOff, OutOfMemory
+from perdure.hands.compute.contract import Engine, Work
+from perdure.hands.compute.growth import Growth
+from perdure.hands.compute.local import LocalEngine
+from perdure.hands.compute.place import place_of, refuse_while_loading
+from perdure.hands.compute.ray import RayEngine
+from perdure.hands.threads import ThreadPool
 from perdure.journal.commands import Call
 
 
 class ToolHands:
-    """The kernel's Hands for functions in this process."""
+    """The kernel's Hands for functions.
 
-    def __init__(self, threads: int) -> None:
-        self._pool = _ThreadPool(threads)
+    threads: for sync tools. processes: cpus for tools with `compute=` (default: the machine's). ray: the cluster that
+    runs those instead. Raises InvalidSetting for a cluster that cannot be used from here.
+    """
+
+    def __init__(self, threads: int, processes: int | None = None, ray: str | None = None) -> None:
+        refuse_while_loading()
+        self._threads = ThreadPool(threads)
+        self._engine: Engine = LocalEngine(processes) if ray is None else RayEngine(ray, processes)
+        self._growth = Growth()
 
     async def execute(self, call: Call, attempt: Attempt) -> str:
         """Run the call's tool; its result as JSON text. Raises what the tool raises."""
         tool = call.target
+        if tool.compute is not None:
+            return await self._elsewhere(tool, call, attempt)
         # This coroutine has a task, and so a context, of its own: nothing to reset.
         current_attempt.set(attempt)
         if tool.is_async:
             result = await tool.signature.call(call.arguments)
         else:
-            result = await self._in_thread(tool.signature.call, call.arguments)
+            result = await self._threads.run(tool.signature.call, call.arguments)
             if inspect.isawaitable(result):  # a lambda around an async function, a partial
                 result = await result
         return str(tool.signature.encode_result(result))
@@ -44,68 +54,41 @@ class ToolHands:
         arguments = call.target.signature.validate_json(call.arguments_json)
         if asyncio.iscoroutinefunction(probe):
             return await probe(**arguments)
-        return await self._in_thread(lambda: probe(**arguments))
+        return await self._threads.run(lambda: probe(**arguments))
 
     def close(self) -> None:
-        """Take no more work; threads that still run are left to end by themselves, or with the process."""
-        self._pool.close()
+        """Take no more work. Threads that still run are left to end by themselves; other processes are stopped."""
+        self._threads.close()
+        self._engine.close()
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        context = contextvars.copy_context()
+    async def _elsewhere(self, tool: Tool[..., Any], call: Call, attempt: Attempt) -> str:
+        """Run the body where its compute is."""
+        assert tool.compute is not None
+        work = Work(
+            place_of(tool), call.arguments_json, self._growth.size(tool.compute, attempt), attempt.run, attempt.session,
+            attempt.step, attempt.attempt, attempt.key, attempt.last_heartbeat,
+        )  # fmt: skip
 
-        def call() -> Any:
-            try:
-                return context.run(function, *args)
-            except StopIteration as error:  # no future can hold one
-                raise RuntimeError(f"{getattr(function, '__name__', 'a tool')} raised StopIteration") from error
+        def take_report(kind: ReportKind, name: str, data: Any) -> None:
+            _pass_on(attempt, kind, name, data)
 
-        return await asyncio.wrap_future(self._pool.submit(call))
+        try:
+            result = await self._engine.run(work, take_report)
+        except ComputeLost as error:
+            if isinstance(error, OutOfMemory):
+                self._growth.ran_out(attempt.key)
+            if error.in_doubt and not tool.options.effect.repeatable:
+                raise CutOff(str(error)) from error
+            raise
+        self._growth.forget(attempt.key)
+        return result
 
 
-class _ThreadPool:
-    """At most so many threads, started when needed.
-
-    They are daemons: for a ThreadPoolExecutor's the process waits at its end, and a tool that hangs would hold it.
-    """
-
-    def __init__(self, threads_most: int) -> None:
-        self._threads_most = threads_most
-        self._threads = 0
-        self._idle = Semaphore(0)
-        self._closed = False
-        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        """Have `function` called in a thread. From one thread only."""
-        if self._closed:
-            raise RuntimeError("no tool can begin: this worker has stopped")
-        future: Future[Any] = Future()
-        self._work.put((future, function))
-        if not self._idle.acquire(blocking=False) and self._threads < self._threads_most:
-            self._threads += 1
-            Thread(target=self._serve, name=f"perdure-tool_{self._threads}", daemon=True).start()
-        return future
-
-    def close(self) -> None:
-        """Drop what has not begun."""
-        self._closed = True
-        with contextlib.suppress(Empty):
-            while True:
-                if (waiting := self._work.get_nowait()) is not None:
-                    waiting[0].cancel()
-        for _ in range(self._threads):
-            self._work.put(None)
-
-    def _serve(self) -> None:
-        while (work := self._work.get()) is not None:
-            future, function = work
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = function()
-                except BaseException as error:  # noqa: BLE001 - whoever waits for it decides what it means
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-                    del result
-            del work, future, function  # while it idles, it holds on to nothing
-            self._idle.release()
+def _pass_on(attempt: Attempt, kind: ReportKind, name: str, data: Any) -> None:
+    match kind:
+        case "heartbeat":
+            attempt.heartbeat(data)
+        case "stream":
+            attempt.stream(data, name)
+        case "emit":
+            attempt.emit(name, data)

@@ -103,6 +103,7 @@ class Activation:
         self.brain.replay(events)
         if not self._begun:
             self._begun = True
+            self.kernel.runs_begun += 1
             self.writer.append("run.started", None, None, encode({"state": state} if state else {}))
             self.writer.write_now()
         self._absorb()
@@ -123,6 +124,11 @@ class Activation:
         if not self.writer.quiet or self.steps.busy:
             return False
         return self.dormant or self.status not in (RunStatus.RUNNING, RunStatus.QUEUED)
+
+    @property
+    def may_move(self) -> bool:
+        """True while this node goes on with runs of its shard: none of their code moves while they are given up."""
+        return self.kernel.leases.holds(self.run.shard)
 
     def close(self) -> None:
         """Leave memory without writing anything more."""
@@ -191,7 +197,7 @@ class Activation:
         for new in draft.create:
             self.kernel.not_written(new)
         if isinstance(refusal, Fenced):
-            self.kernel.ownership.lost(self.run.shard)
+            self.kernel.ownership.refused(self.writer.fence)
         elif draft.refused is not None:
             self._row_dirty = True  # the row it carried was not written either
             draft.refused(refusal)
@@ -213,7 +219,7 @@ class Activation:
         """Tell the brain what is durable now, unless it must not move."""
         # What was withheld comes first: a run that was just resumed hears of everything in the order of its journal.
         inputs, self.withheld = [*self.withheld, *inputs], []
-        if self.dormant or self.paused or self.kernel.stopping:
+        if self.dormant or self.paused or not self.may_move:
             self.withheld = inputs
         elif inputs:
             try:
@@ -300,7 +306,7 @@ class Activation:
 
     def fire_due(self, now: int) -> None:
         """Do what is due: timers, deadlines of asks, retries."""
-        if self.dormant or self.parked or self.kernel.stopping:
+        if self.dormant or self.parked or not self.may_move:
             return
         if self._dues and self._dues[0][0] <= now:
             self.writer.not_before(now)  # the clock may be set back until it is written

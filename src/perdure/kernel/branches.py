@@ -74,9 +74,10 @@ def hash_of(ask: Ask, args: dict[str, Any]) -> str:
 
 def _forked_run(kernel: Kernel, run: Run, id: str, cut: int, *, not_before: int) -> Run:
     now = max(kernel.clock.now_us(), not_before)  # the clock may have been set back
-    # A fork lives in a session of its own: the original's session has moved on.
+    # A fork lives in a session of its own: the original's session has moved on. But what they share is in one database.
+    shard = kernel.shard_of(run.agent, None, id, near=run.shard)
     return Run(
-        id=id, agent=run.agent, version=run.version, session=None, shard=kernel.shard_of(run.agent, None, id),
+        id=id, agent=run.agent, version=run.version, session=None, shard=shard,
         status=RunStatus.QUEUED, created=now, updated=now, priority=run.priority, concurrency_key=run.concurrency_key,
         forked_from=(run.id, cut),
     )  # fmt: skip

@@ -1,7 +1,10 @@
-"""Who may move next? Runs that want to move, by priority, within the limits of node, agent and key.
+"""Who may move next? Runs that want to move, by priority, then in turns of their tenants, then by age.
 
 A run occupies a place only while it moves: a run that waits for a timer, a message or a person gives its place
 up and asks again when its wait ends. So a thousand runs waiting for people do not block the one that could work.
+
+A tenant is a concurrency key; runs without one are one tenant. Who stands before a shut door (a limit of its agent or
+key that is used up) blocks nobody else. How doors open is not decided here.
 
 The queue of an agent may be longer than what waits here: the rest stays in the store, and whoever knows of it hears
 each time the part that is here gets shorter.
@@ -9,98 +12,107 @@ each time the part that is here gets shorter.
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
 from itertools import count
-from typing import NamedTuple
+from typing import Protocol
+
+from perdure.kernel.doors import Door, Lane, Places, Wish
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many runs of an agent may move at once: in total, and per concurrency key. None means any number."""
+class Limits(Protocol):
+    """Which doors runs pass, beside that of the node. The same door for the same name, while a lane passes it."""
 
-    total: int | None = None
-    per_key: int | None = None
+    def doors(self, agent: str, key: str | None, *, begins: bool) -> tuple[Door, ...]:
+        """Those of the runs of `agent` with `key` that are to begin, or to go on."""
 
-
-class _Wish(NamedTuple):
-    """A run that wants to move. Compares by who goes first; `tie` decides before the rest is looked at."""
-
-    priority: int
-    created: int
-    tie: int
-    run: str
-    agent: str
-    key: str | None
-    move: Callable[[], None]
-
-    @property
-    def slots(self) -> tuple[object, object]:
-        """What it needs room in, beside the node."""
-        return self.agent, (self.agent, self.key)
+    def doors_at_once(self, agent: str, key: str | None) -> tuple[Door, ...] | None:
+        """Those of a run that would begin this very moment; None when it has to wait in any case."""
 
 
 class Dispatcher:
-    """Grants places. `offer` calls back at once when there is room, otherwise when a place is given back."""
+    """Grants places. `offer` calls back at once when all doors are open, otherwise when they are."""
 
     def __init__(
-        self, most: int, limits: Callable[[str], Limits], shorter: Callable[[str], object] = lambda _: None
-    ) -> None:
-        self._most = most
+        self, most: int, limits: Limits, *, shorter: Callable[[str], object] = lambda _: None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
         self._limits = limits
         #: called with the agent of which one run less waits
         self._shorter = shorter
-        self._moving: dict[str, tuple[str, str | None]] = {}
-        self._count: Counter[object] = Counter()
-        self._offered: dict[str, str] = {}
+        #: before its door stand all that no other door is known to be shut for
+        self._node = Places("the node", weights or {}, most)
+        self._lanes: dict[tuple[str, str | None, bool], Lane] = {}
+        #: run -> the doors it went through
+        self._moving: dict[str, tuple[Door, ...]] = {}
+        self._offered: dict[str, Lane] = {}
         self._offered_of: Counter[str] = Counter()
-        self._waiting: list[_Wish] = []
-        #: wishes that found their agent or key full, by what was full
-        self._blocked: defaultdict[object, list[_Wish]] = defaultdict(list)
         self._ties = count()
         self._pumping = False
 
     def offer(
-        self, run: str, agent: str, key: str | None, priority: int, created: int, move: Callable[[], None]
-    ) -> None:
+        self, run: str, agent: str, key: str | None, priority: int, created: int, move: Callable[[], None], *,
+        begins: bool = True,
+    ) -> None:  # fmt: skip
         """Call `move` as soon as `run` may move. Offering a run that already waits or moves changes nothing."""
         if run in self._moving or run in self._offered:
             return
-        self._offered[run] = agent
+        lane = self._offered[run] = self._lane(agent, key, begins)
         self._offered_of[agent] += 1
-        heapq.heappush(self._waiting, _Wish(-priority, created, next(self._ties), run, agent, key, move))
-        self._pump()
+        wish = Wish(-priority, created, next(self._ties), run, move)
+        lane.add(wish)
+        if lane.best is wish:
+            self._node.line_up(lane)
+            self._pump()
 
     def take(self, run: str, agent: str, key: str | None) -> bool:
-        """A place for `run` at once, or False. Never overtakes runs that wait already."""
-        if self._offered or run in self._moving or len(self._moving) >= self._most:
+        """A place for `run`, which is to begin, at once, or False. Never overtakes runs that wait for a place."""
+        if self._node.awaited or self._node.room <= 0 or run in self._moving or self._offered_of[agent]:
             return False
-        if self._full_slot(agent, key) is not None:
+        doors = self._limits.doors_at_once(agent, key)
+        if doors is None or any(door.room <= 0 for door in doors):
             return False
-        self._place(run, agent, key)
+        self._enter(run, doors)
         return True
 
     def withdraw(self, run: str) -> None:
         """`run` no longer wants to move."""
-        agent = self._offered.pop(run, None)
-        if agent is not None:
-            self._offered_of[agent] -= 1
-            self._shorter(agent)
+        lane = self._offered.get(run)
+        if lane is not None:
+            self._leave_lane(run, lane)
+            self._pass_on(lane)
+            self._pump()
+            self._shorter(lane.agent)
 
     def release(self, run: str) -> None:
         """`run` gives its place back."""
-        place = self._moving.pop(run, None)
-        if place is None:
+        doors = self._moving.pop(run, None)
+        if doors is None:
             return
-        agent, key = place
-        for slot in (agent, (agent, key)):
-            self._count[slot] -= 1
-            if not self._count[slot]:
-                del self._count[slot]
-            self._unblock(slot)
+        self._node.leave()
+        for door in doors:
+            door.leave()
+            self._call_up(door)
         self._pump()
+
+    def opened(self, door: Door) -> None:
+        """There is more room behind `door` than there was."""
+        for _ in range(door.room):
+            if not self._call_up(door):
+                break
+        self._pump()
+
+    def look_again(self, door: Door) -> None:
+        """Let the first in line find out which door is shut for it now."""
+        lane = door.call()
+        if lane is not None:
+            self._node.line_up(lane)
+            self._pump()
+
+    @property
+    def room(self) -> int:
+        """How many more runs may move on this node."""
+        return self._node.room
 
     @property
     def moving(self) -> int:
@@ -120,50 +132,70 @@ class Dispatcher:
         """True while `run` holds a place."""
         return run in self._moving
 
+    def _lane(self, agent: str, key: str | None, begins: bool) -> Lane:
+        lane = self._lanes.get((agent, key, begins))
+        if lane is None:
+            doors = self._limits.doors(agent, key, begins=begins)
+            lane = self._lanes[agent, key, begins] = Lane(agent, key, doors, begins=begins)
+            for door in doors:
+                door.lanes += 1
+        return lane
+
     def _pump(self) -> None:
         # A move may release or offer at once; the outer loop sees that, so recursion is not needed.
         if self._pumping:
             return
         self._pumping = True
         try:
-            while self._waiting and len(self._moving) < self._most:
-                self._grant(heapq.heappop(self._waiting))
+            while self._node.room > 0 and (lane := self._node.call()) is not None:
+                self._serve(lane)
         finally:
             self._pumping = False
 
-    def _grant(self, wish: _Wish) -> None:
-        run, agent = wish.run, wish.agent
-        if run not in self._offered:
-            for slot in wish.slots:
-                self._unblock(slot)
-            return
-        full = self._full_slot(agent, wish.key)
-        if full is not None:
-            heapq.heappush(self._blocked[full], wish)
-            if full != agent:
-                self._unblock(agent)  # the agent has room: one with another key may use it
-            return
-        self.withdraw(run)
-        self._place(run, agent, wish.key)
+    def _serve(self, lane: Lane) -> None:
+        for door in lane.doors:
+            if door.room <= 0:
+                door.line_up(lane)
+                door.knock()
+                self._pass_on(lane)
+                return
+        wish = lane.best
+        for door in (self._node, *lane.doors):
+            door.turns.take(wish.rank, lane.tenant)
+        self._enter(wish.run, lane.doors)
+        self._leave_lane(wish.run, lane)
+        if lane.wishes:
+            self._node.line_up(lane)
+        self._shorter(lane.agent)
         wish.move()
 
-    def _unblock(self, slot: object) -> None:
-        # One place makes room for one: looking at all of them again would make a long queue quadratic.
-        blocked = self._blocked.get(slot)
-        if blocked:
-            heapq.heappush(self._waiting, heapq.heappop(blocked))
-            if not blocked:
-                del self._blocked[slot]
+    def _enter(self, run: str, doors: tuple[Door, ...]) -> None:
+        self._moving[run] = doors
+        self._node.enter()
+        for door in doors:
+            door.enter()
 
-    def _place(self, run: str, agent: str, key: str | None) -> None:
-        self._moving[run] = (agent, key)
-        self._count[agent] += 1
-        self._count[agent, key] += 1
+    def _leave_lane(self, run: str, lane: Lane) -> None:
+        del self._offered[run], lane.wishes[run]
+        self._offered_of[lane.agent] -= 1
+        if lane.wishes:
+            return
+        lane.entry = None
+        del self._lanes[lane.id]
+        for door in lane.doors:
+            door.lanes -= 1
+            if not door.lanes:
+                door.unused()
 
-    def _full_slot(self, agent: str, key: str | None) -> object | None:
-        limits = self._limits(agent)
-        if limits.total is not None and self._count[agent] >= limits.total:
-            return agent
-        if key is not None and limits.per_key is not None and self._count[agent, key] >= limits.per_key:
-            return (agent, key)
-        return None
+    def _pass_on(self, lane: Lane) -> None:
+        # It does not use its turn, here or before a door that is open: the next in line may be able to.
+        for door in lane.doors:
+            self._call_up(door)
+
+    def _call_up(self, door: Door) -> bool:
+        # One place makes room for one: looking at all of them again would make a long line quadratic.
+        lane = door.call() if door.room > 0 else None
+        if lane is None:
+            return False
+        self._node.line_up(lane)
+        return True

@@ -66,7 +66,7 @@ def _continue_as(activation: Activation, input_json: str) -> None:
     assert agent is not None
     new = kernel.new_run(
         agent, input_json, id=continued_run_id(run.id), session=run.session, parent=run.parent,
-        parent_step=run.parent_step, priority=run.priority, concurrency_key=run.concurrency_key,
+        parent_step=run.parent_step, priority=run.priority, concurrency_key=run.concurrency_key, near=run.shard,
     )  # fmt: skip
     activation.writer.draft.create.append(new)
     _forward_mail(activation, {"run": new.run.id})

@@ -2,11 +2,17 @@
 
 It knows no store by name, no tool and no protocol. What is in which file:
 
-    ownership       which shards are ours, which of their runs must move
-    leases          who may try to write
+    membership      who is there; may we still act (term)
+    parts, balance  which shards are our part
+    leases          which shards are ours
+    needs           who can run what lies in them, while versions change
+    handover        giving shards up
+    ownership       which of their runs must move
     mailroom        what comes from the store, and to whom it goes
     alarms, due     when to look up, and for which run
     dispatch        who may move next
+    limits          what agents are limited to; quotas and rates are this node's part of it
+    doors, turns    who waits for what, and in which order
     live            which runs are in memory
     stranded        what cannot be brought there
     activation      one live run
@@ -18,6 +24,7 @@ It knows no store by name, no tool and no protocol. What is in which file:
     writer, draft   how its journal grows
     history         what its journal says
     group_commit    many runs, one fsync
+    patience        reading while the store cannot be reached
     follow          who is watching
     starting        how runs come to be
     branches, cuts  fork and retry, and where
@@ -43,19 +50,22 @@ from perdure.kernel import stranded
 from perdure.kernel.activation import Activation
 from perdure.kernel.alarms import Alarms
 from perdure.kernel.contract import Admission, Agents, Decision, Gate, Hands
-from perdure.kernel.dispatch import Dispatcher, Limits
+from perdure.kernel.dispatch import Dispatcher
 from perdure.kernel.follow import Followers
 from perdure.kernel.group_commit import GroupCommit
 from perdure.kernel.leases import Leases
+from perdure.kernel.limits import AgentLimits
 from perdure.kernel.live import LiveRuns
 from perdure.kernel.mailroom import Mailroom
+from perdure.kernel.membership import Membership
 from perdure.kernel.ownership import Ownership
+from perdure.kernel.patience import PatientReads
 from perdure.kernel.shutdown import Shutdown
 from perdure.kernel.signals import TakenSignals
 from perdure.store.contract import Fence, NewRun, Signal, Store
 from perdure.values.clock import Clock
 from perdure.values.events import Event
-from perdure.values.ids import new_node_id, slot_of
+from perdure.values.ids import new_node_id, shard_of, slot_of
 from perdure.values.json import decode, encode
 from perdure.values.runs import Run, RunStatus
 from perdure.values.settings import Settings
@@ -80,13 +90,22 @@ class Kernel:
         self.slots = 1
         self.commits = GroupCommit(store, clock, self.fail)
         self.followers = Followers(store)
+        #: the store, as the kernel's own tasks read it
+        self.reads = PatientReads(store, clock)
         self.leases = Leases(store, self.node, settings.lease_seconds)
         self.live = LiveRuns(self)
         self.taken = TakenSignals()
         self.alarms = Alarms(self)
         self.mailroom = Mailroom(self)
         self.ownership = Ownership(self)
-        self.dispatcher = Dispatcher(settings.moving_most, self._limits, self.ownership.queue_shorter)
+        self.membership = Membership(self)
+        self.limits = AgentLimits(self)
+        self.dispatcher = Dispatcher(
+            settings.moving_most, self.limits, weights=settings.weights, shorter=self.ownership.queue_shorter
+        )
+        #: what this node did since it started
+        self.steps_done = 0
+        self.runs_begun = 0
         #: why this node is dead, or None
         self.failure: Exception | None = None
         #: an orderly end was asked for
@@ -105,7 +124,7 @@ class Kernel:
         self.slots = await self.store.slots()
         self.commits.start()
         if work:
-            await self.ownership.begin()
+            await self.membership.join()
         self._watch = self.spawn_task(self.mailroom.watch())
 
     async def stop(self, *, finish_seconds: float | None = None) -> None:
@@ -163,6 +182,12 @@ class Kernel:
             finally:
                 self._idle.discard(waiter)
 
+    def figures(self) -> dict[str, Any]:
+        """How this node is doing, for others to see."""
+        queued, moving, used_up = self.dispatcher.queued, self.dispatcher.moving, self.limits.used_up()
+        said = {"moving": moving, "queued": queued, "steps": self.steps_done, "runs": self.runs_begun}
+        return said | ({"used_up": used_up} if used_up else {})
+
     def spawn_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something of the kernel's own beside everything else."""
         task = asyncio.get_running_loop().create_task(work)
@@ -192,9 +217,14 @@ class Kernel:
             return None
         return lambda brain: run_agent(agent, brain, _info(run))
 
-    def shard_of(self, agent: str, session: str | None, run: str) -> str:
-        """The shard that a session (or a run of its own) belongs to."""
-        return f"{agent}:{slot_of(session if session is not None else run, self.slots)}"
+    def shard_of(self, agent: str, session: str | None, run: str, *, near: str | None = None) -> str:
+        """The shard that a session belongs to, or a run of its own: that one in a database with shard `near`, if it can."""
+        shard = shard_of(agent, session if session is not None else run, self.slots)
+        if near is None or session is not None or self.store.together(shard, near):
+            return shard
+        first = slot_of(run, self.slots)
+        others = (f"{agent}:{(first + turn) % self.slots}" for turn in range(1, self.slots))
+        return next((other for other in others if self.store.together(other, near)), shard)
 
     def signal_to(self, target: dict[str, str], kind: str, data: str) -> Signal:
         """A signal to a run (`run`) or a session (`agent`, `session`)."""
@@ -205,25 +235,28 @@ class Kernel:
     def new_run(
         self, agent: AnyAgent, input_json: str, *, id: str, session: str | None, parent: str | None = None,
         parent_step: int | None = None, priority: int | None = None, concurrency_key: str | None = None,
-        key: str | None = None, session_must_be_free: bool = False,
+        key: str | None = None, session_must_be_free: bool = False, near: str | None = None,
     ) -> NewRun:  # fmt: skip
         """A run to be created. It is born running when this node can move it at once, else queued.
 
-        Without a `priority` it has its agent's; so has a child whose parent has none.
+        Without a `priority` it has its agent's; so has a child whose parent has none. `near`: the shard of whoever
+        creates it, with a commit of its own.
         """
         now = self.clock.now_us()
         if priority is None or (parent is not None and not priority):
             priority = agent.priority
-        shard = self.shard_of(agent.name, session, id)
+        # Without a session it lives where its idempotency key is looked for.
+        shard = self.shard_of(agent.name, session, id if key is None else key, near=near)
         fields = {"agent": agent.name, "version": agent.version, "session": session, "parent": parent, "key": key}
         named = "".join(f"{encode(name)}:{encode(value)}," for name, value in fields.items() if value is not None)
         events = [Event(id, 1, "run.queued", now, None, None, f'{{{named}"input":{input_json}}}')]
         status = RunStatus.QUEUED
         at_once = session is None and not self.stopping and self.fence(shard) is not None
+        at_once = at_once and (near is None or self.store.together(shard, near))
         if at_once and self.dispatcher.take(id, agent.name, concurrency_key):
             status = RunStatus.RUNNING
             events.append(Event(id, 2, "run.started", now, None, None, "{}"))
-            self.live.expect(id)
+            self.live.expect(id, shard)
         run = Run(
             id=id, agent=agent.name, version=agent.version, session=session, shard=shard, status=status, created=now,
             updated=now, parent=parent, parent_step=parent_step, priority=priority,
@@ -261,7 +294,7 @@ class Kernel:
         """Load a run afresh, as soon as it has a place."""
         id = activation.run.id
         self.live.forget(activation)
-        self.live.expect(id)
+        self.live.expect(id, activation.run.shard)
         self.spawn_task(self.ownership.offer_again(id))
 
     def cannot_go_on(self, activation: Activation, error: Exception) -> None:
@@ -279,7 +312,7 @@ class Kernel:
 
     async def session_state(self, agent: str, session: str) -> dict[str, Any]:
         """A session's state as values."""
-        return {key: decode(text) for key, text in (await self.store.state(agent, session)).items()}
+        return {key: decode(text) for key, text in (await self.reads.state(agent, session)).items()}
 
     def check_idle(self) -> None:
         """Something may have come to rest: tell those who wait for that."""
@@ -292,7 +325,8 @@ class Kernel:
 
     def _rest(self) -> None:
         self.alarms.cancel()
-        self.ownership.rest()
+        self.membership.rest()
+        self.limits.rest()
         for activation in self.live.all():
             activation.close()
         self.hands.close()
@@ -300,7 +334,8 @@ class Kernel:
             task.cancel()
 
     def _is_idle(self) -> bool:
-        moves = self.dispatcher.moving or self.dispatcher.queued or self.live.busy or len(self._tasks) > 1
+        # Who waits for a place while nobody moves waits for other nodes or for time: a limit is used up.
+        moves = self.dispatcher.moving or self.live.busy or len(self._tasks) > 1
         return not moves and not self.alarms.overdue(self.clock.now_us()) and self.failure is None
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
@@ -308,10 +343,6 @@ class Kernel:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
         self.check_idle()
-
-    def _limits(self, name: str) -> Limits:
-        agent = self.agents.latest(name)
-        return Limits(agent.concurrency, agent.concurrency_per_key) if agent is not None else Limits()
 
 
 def _info(run: Run) -> RunInfo:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from perdure.kernel.activation import Activation
 from perdure.kernel.due import DueRuns
 from perdure.kernel.signals import CONTROL
 from perdure.kernel.stranded import leave_without_code
-from perdure.store.contract import Signal
+from perdure.store.contract import Fence, Signal
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
@@ -43,8 +44,8 @@ class LiveRuns:
         self._held: defaultdict[str, list[Signal]] = defaultdict(list)
         #: sessions of which a run is being begun or is live here
         self._sessions: dict[tuple[str, str], str] = {}
-        #: runs that this node itself set to running and that are not live yet: nobody left them behind
-        self._ours: set[str] = set()
+        #: runs that this node itself set to running and that are not live yet, with their shards: nobody left them behind
+        self._ours: dict[str, str] = {}
         self._due = DueRuns()
 
     def all(self) -> list[Activation]:
@@ -65,21 +66,25 @@ class LiveRuns:
 
     # Coming to life.
 
-    def expect(self, run: str) -> None:
+    def expect(self, run: str, shard: str) -> None:
         """The kernel is about to set `run` to running itself."""
-        self._ours.add(run)
+        self._ours[run] = shard
 
     def expect_no_more(self, run: str) -> None:
         """It did not happen."""
-        self._ours.discard(run)
+        self._ours.pop(run, None)
         self._held.pop(run, None)
 
     def start_written(self, run: Run, events: Sequence[Event]) -> None:
         """A run that was created as running, with its first events at hand."""
-        activation = self._make(run)
+        fence = self._kernel.fence(run.shard)
+        if run.id not in self._ours:
+            return  # its shard was lost meanwhile, and whoever has it now has recovered it
+        activation = self._make(run, fence) if fence is not None else None
         if activation is None:
             self._give_up(run.id)
             return
+        self._kernel.runs_begun += 1
         try:
             self._bring_up(activation, events)
         except Exception as error:  # noqa: BLE001 - as in `_load`
@@ -90,7 +95,7 @@ class LiveRuns:
     def offer(self, run: Run) -> None:
         """`run` (queued, due or left behind) wants to move."""
         if run.id not in self._live:
-            self._offer(run)
+            self._offer(run, begins=run.status is RunStatus.QUEUED)
 
     def take(self, signal: Signal) -> None:
         """A signal for a run of ours is durable: see that the run learns of it."""
@@ -107,20 +112,21 @@ class LiveRuns:
         if self._coming(id):
             self._held[id].append(signal)
         elif id in self._live:
-            self._give(self._live[id], signal)
+            if self._live[id].may_move:  # else it is for the next owner
+                self._give(self._live[id], signal)
         else:
             self._kernel.spawn_task(self._wake(id, signal))
 
-    def _offer(self, run: Run) -> None:
+    def _offer(self, run: Run, *, begins: bool = False) -> None:
         id = run.id
         self._kernel.dispatcher.offer(
-            id, run.agent, run.concurrency_key, run.priority, run.created, lambda: self._move(id)
+            id, run.agent, run.concurrency_key, run.priority, run.created, lambda: self._move(id), begins=begins
         )
 
     def _move(self, id: str) -> None:
         """The run has a place."""
         activation = self._live.get(id)
-        if self._kernel.halted:
+        if self._kernel.halted or (activation is not None and not activation.may_move):
             self._kernel.dispatcher.release(id)
         elif id in self._loading:
             pass  # it sees that it has a place once it is there
@@ -144,7 +150,7 @@ class LiveRuns:
                 self._offer(activation.run)
 
     async def _wake(self, id: str, signal: Signal) -> None:
-        run = await self._kernel.store.run(id)
+        run = await self._kernel.reads.run(id)
         if run is None or self.is_live(id):
             pass  # what came to life meanwhile reads its mail itself; giving it this copy could do it twice
         elif run.status.terminal and signal.run is None:
@@ -157,12 +163,12 @@ class LiveRuns:
             self.offer(run)
 
     async def _wake_session(self, agent: str, session: str) -> None:
-        active = await self._kernel.store.session_active(agent, session)
+        active = await self._kernel.reads.session_active(agent, session)
         if active is None:
             return  # its next run reads the mail
         if self.is_live(active.id):
             with self._kernel.taken.reading():
-                signals = await self._kernel.store.run_signals(active.id)
+                signals = await self._kernel.reads.run_signals(active.id)
                 for signal in self._kernel.taken.still_there(signals):
                     # Not `take`: it would look the session up again, and for ever where the run is only passing through.
                     self._take_for(active.id, signal)
@@ -182,7 +188,7 @@ class LiveRuns:
             self._kernel.load_failed(id, error)
         finally:
             self._loading.discard(id)
-            self._ours.discard(id)
+            self._ours.pop(id, None)
         if activation is None or self._live.get(id) is not activation:
             self._give_up(id)
         else:
@@ -191,39 +197,55 @@ class LiveRuns:
     async def _read_mail(self, activation: Activation) -> list[Signal]:
         run = activation.run
         with self._kernel.taken.reading():
-            mail = self._kernel.taken.still_there(await self._kernel.store.run_signals(run.id))
+            mail = self._kernel.taken.still_there(await self._kernel.reads.run_signals(run.id))
         if activation.dormant and run.status is RunStatus.QUEUED:
             # Mail of the session at large is for the run whose turn it is.
             return [signal for signal in mail if signal.run == run.id]
         return mail
 
     async def _revive(self, id: str) -> Activation | None:
+        while (found := await self._look_up(id)) is not None:
+            run, fence = found
+            activation = await self._bring_back(run, fence)
+            if activation is not None or self._kernel.fence(run.shard) in (fence, None):
+                return activation
+        return None
+
+    async def _look_up(self, id: str) -> tuple[Run, Fence] | None:
+        """A run of ours that has not ended, as it is since we own it."""
+        leases = self._kernel.leases
+        while True:
+            claims = leases.claims
+            run = await self._kernel.reads.run(id)
+            if run is None or run.status.terminal or (fence := leases.fence(run.shard)) is None:
+                return None
+            if claims == leases.claims:
+                return run, fence
+
+    async def _bring_back(self, run: Run, fence: Fence) -> Activation | None:
         kernel = self._kernel
-        run = await kernel.store.run(id)
-        if run is None or run.status.terminal or kernel.fence(run.shard) is None:
-            return None
         if kernel.program(run) is None:
             await leave_without_code(kernel, run)
             return None
-        moving = kernel.dispatcher.is_moving(id)
+        moving = kernel.dispatcher.is_moving(run.id)
         if moving and run.status is RunStatus.QUEUED and not await self._may_begin(run):
             return None
         try:
-            return await self._load_journal(run, moving=moving)
+            return await self._load_journal(run, fence, moving=moving)
         finally:
-            if id not in self._live:
+            if run.id not in self._live:
                 self._leave_session(run)
 
-    async def _load_journal(self, run: Run, *, moving: bool) -> Activation | None:
+    async def _load_journal(self, run: Run, fence: Fence, *, moving: bool) -> Activation | None:
         # A run that moves has no reason in its row: only then did a worker die with it in hand.
         crashed = run.status is RunStatus.RUNNING and run.reason is None and run.id not in self._ours
         if crashed:
             run = replace(run, attempt=run.attempt + 1, strikes=run.strikes + 1)
-        events = await self._kernel.store.events(run.id)
+        events = await self._kernel.reads.events(run.id)
         state = {}
         if run.session is not None and run.status is RunStatus.QUEUED:
             state = await self._kernel.session_state(run.agent, run.session)
-        activation = self._make(run)
+        activation = self._make(run, fence)
         if activation is not None:
             self._bring_up(activation, events, state=state, crashed=crashed, rests=not moving)
         return activation
@@ -243,8 +265,8 @@ class LiveRuns:
         if self._sessions.get(session, run.id) != run.id:
             return False  # offered again when that run ends
         self._sessions[session] = run.id
-        active = await self._kernel.store.session_active(*session)
-        following = await self._kernel.store.session_next(*session)
+        active = await self._kernel.reads.session_active(*session)
+        following = await self._kernel.reads.session_next(*session)
         if active is None and following is not None and following.id == run.id:
             return True
         self._leave_session(run)
@@ -252,10 +274,9 @@ class LiveRuns:
             self.offer(following)
         return False
 
-    def _make(self, run: Run) -> Activation | None:
-        fence = self._kernel.fence(run.shard)
+    def _make(self, run: Run, fence: Fence) -> Activation | None:
         program = self._kernel.program(run)
-        if fence is None or program is None or self._kernel.halted:
+        if self._kernel.fence(run.shard) != fence or program is None or self._kernel.halted:
             return None
         activation = self._live[run.id] = Activation(self._kernel, run, fence, Brain(run.id, program))
         if run.session is not None and run.status is not RunStatus.QUEUED:
@@ -264,7 +285,7 @@ class LiveRuns:
 
     def _came_to_life(self, activation: Activation, mail: Iterable[Signal]) -> None:
         id = activation.run.id
-        self._ours.discard(id)
+        self._ours.pop(id, None)
         self._idle.pop(id, None)
         signals = {signal.id: signal for signal in [*mail, *self._held.pop(id, ())]}
         # Giving one may bring a place, and with it this very function: it must not leave before it has all its mail.
@@ -287,7 +308,7 @@ class LiveRuns:
                 self._give(activation, signal)
 
     def _give_up(self, id: str) -> None:
-        self._ours.discard(id)
+        self._ours.pop(id, None)
         self._held.pop(id, None)
         self._kernel.dispatcher.release(id)
 
@@ -336,6 +357,15 @@ class LiveRuns:
         self._due.forget(run.id)
         self._leave_session(run)
         self._kernel.dispatcher.release(run.id)
+
+    def forget_shards(self, shards: AbstractSet[str]) -> None:
+        """These shards were lost, and all that is known of their runs with them."""
+        for activation in self.all():
+            if activation.run.shard in shards:
+                self.forget(activation)
+        for run in [run for run, shard in self._ours.items() if shard in shards]:
+            self.expect_no_more(run)
+            self._kernel.dispatcher.release(run)
 
     def _put_down(self, activation: Activation) -> None:
         """Its journal has what was to be added; whether it moves now is decided with its code loaded."""

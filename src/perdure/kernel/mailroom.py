@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import AlreadySettled, Fenced
 from perdure.kernel.signals import ONWARD
-from perdure.store.contract import Signal, Transaction
+from perdure.store.contract import Cursor, Signal, Transaction
 from perdure.values.runs import Run
 
 if TYPE_CHECKING:
@@ -27,30 +27,30 @@ class Mailroom:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._cursor = 0
+        self._cursor: Cursor = None
 
     async def watch(self) -> None:
         """Look at what other processes wrote, for ever."""
         kernel = self._kernel
         while True:
-            await kernel.store.wait_change()
+            await kernel.reads.wait_change()
             shards = kernel.leases.shards
             if shards:
                 self._cursor = await self.read(shards, after=self._cursor)
                 await kernel.ownership.offer_ready(shards)
-            await kernel.followers.changed_elsewhere()
+            kernel.membership.changed()
+            await kernel.reads.keep_trying(kernel.followers.changed_elsewhere)
 
-    async def read(self, shards: list[str], *, after: int) -> int:
-        """Route what came after signal `after`; gives the last one's id."""
+    async def read(self, shards: list[str], *, after: Cursor = None) -> Cursor:
+        """Route what came after `after`; gives how far that was."""
         # Some were routed when we put them ourselves; giving a run the same one twice changes nothing.
         while True:
             with self._kernel.taken.reading():
-                signals = await self._kernel.store.signals(shards, after, _PAGE)
+                signals, after = await self._kernel.reads.signals(shards, after, _PAGE)
                 for signal in self._kernel.taken.still_there(signals):
                     self._route(signal)
             if not signals:
                 return after
-            after = signals[-1].id
 
     def written(self, signals: Sequence[Signal], ids: Sequence[int]) -> None:
         """Signals that we put are durable: deliver those that are ours without waiting for the store to say so."""
@@ -61,7 +61,7 @@ class Mailroom:
     async def redirect(self, run: Run, signal: Signal) -> None:
         """A signal came after the end of `run`: hand it to the run that continues it, or take it away."""
         fence = self._kernel.fence(run.shard)
-        end = (await self._kernel.store.events(run.id, run.seq - 1))[-1]
+        end = (await self._kernel.reads.events(run.id, run.seq - 1))[-1]
         onward: list[Signal] = []
         if end.type == "run.continued" and signal.kind in ONWARD:
             onward = [replace(signal, run=end.data["run"], id=0)]
@@ -83,6 +83,6 @@ class Mailroom:
             self._kernel.spawn_task(self._route_to_run(signal))
 
     async def _route_to_run(self, signal: Signal) -> None:
-        run = await self._kernel.store.run(signal.run or "")
+        run = await self._kernel.reads.run(signal.run or "")
         if run is not None and self._kernel.fence(run.shard) is not None and not self._kernel.live.is_live(run.id):
             self._kernel.live.take(signal)

@@ -1,4 +1,4 @@
-"""Which shards are ours, and which of their runs must move? What a dead owner left behind, what is queued, what is due.
+"""Which runs of our shards must move? What a dead owner left behind, what is queued, what is due.
 
 The store is asked for what this node can run: however many runs wait for a version that it does not have, they hide
 none of the others. A long queue stays in the store; more of it is offered as what was offered gets its places.
@@ -6,18 +6,14 @@ none of the others. A long queue stays in the store; more of it is offered as wh
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from perdure.errors import StoreBusy, StoreFull
-from perdure.values.clock import Alarm
+from perdure.store.contract import Fence
 
 if TYPE_CHECKING:
     from perdure.kernel.kernel import Kernel
-
-log = logging.getLogger("perdure.kernel")
 
 _PAGE = 500
 #: When so many of an agent wait for a place here, no more are read.
@@ -25,38 +21,51 @@ _ENOUGH = _PAGE // 2
 #: How soon to look again for runs that stay due: until the next commit, or while there is no place or no room on disk.
 _DUE_AGAIN_US = 20_000
 _DUE_BLOCKED_US = 250_000
-#: how often to try again for shards that others hold
-_CLAIM_SECONDS = 0.25
 
 
 class Ownership:
-    """Keeps the leases of one node, and offers places to the runs that come with them."""
+    """Offers places to the runs of the shards that this node owns, and drops them with the shards."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._programs: list[tuple[str, str]] = []
+        self._programs = [(name, version) for name in kernel.agents.names() for version in kernel.agents.versions(name)]
         #: agents of which more runs are queued in the store, and the last one that was offered
         self._more: dict[str, str] = {}
-        self._keeper: Alarm | None = None
 
-    async def begin(self) -> None:
-        """Own the shards of our agents from now on, and recover their runs."""
-        kernel = self._kernel
-        names = list(kernel.agents.names())
-        self._programs = [(name, version) for name in names for version in kernel.agents.versions(name)]
-        kernel.leases.want(f"{name}:{slot}" for name in names for slot in range(kernel.slots))
-        await self._claim()
-        self._keep_soon()
+    async def recover(self, shards: list[str]) -> None:
+        """These are ours now: bring back what was left behind, is queued or is due."""
+        if not shards:
+            return
+        for run in await self._kernel.reads.active(shards):
+            self._kernel.live.offer(run)
+        await self._kernel.mailroom.read(shards)
+        # Of all shards of their agents: where the queue was read to before says nothing about these.
+        agents = {_agent_of(shard) for shard in shards}
+        await self.offer_ready([shard for shard in self._kernel.leases.shards if _agent_of(shard) in agents])
+        await self.wake_due(self._kernel.clock.now_us())
+        await self.offer_stranded(shards)
 
-    def rest(self) -> None:
-        """Renew and claim no more."""
-        if self._keeper is not None:
-            self._keeper.cancel()
+    async def offer_stranded(self, shards: Sequence[str]) -> None:
+        """Find out which of `shards` have runs that others could run and we cannot: they are to go there (needs.py)."""
+        reads, programs = self._kernel.reads, self._kernel.membership.parts.needs.elsewhere
+        if programs and shards:
+            queued = await reads.ready(shards, _PAGE, programs=programs)
+            due = await reads.due(shards, self._kernel.clock.now_us(), _PAGE, programs=programs)
+            for run in [*queued, *due]:
+                if (run.agent, run.version) in programs:
+                    self._kernel.membership.parts.needs.lacks(run.shard, run.version)
 
-    def lost(self, shard: str) -> None:
-        """A write was refused: the shard has another owner."""
-        self._kernel.leases.drop(shard)
-        self._forget(shard)
+    def refused(self, fence: Fence) -> None:
+        """A write with `fence` was refused: the shard has another owner, or had one."""
+        if self._kernel.leases.drop_if(fence):
+            self._kernel.live.forget_shards({fence.shard})
+
+    def drop(self, shards: Collection[str]) -> None:
+        """These are not ours any more: everything of them stops, and is left to whoever owns them next."""
+        for shard in shards:
+            self._kernel.leases.drop(shard)
+        if shards:
+            self._kernel.live.forget_shards(set(shards))
 
     async def offer_ready(self, shards: Sequence[str]) -> None:
         """Offer places to the queued runs of `shards`."""
@@ -75,13 +84,13 @@ class Ownership:
 
     async def offer_next(self, agent: str, session: str) -> None:
         """A session is free: offer a place to its next run."""
-        run = await self._kernel.store.session_next(agent, session)
+        run = await self._kernel.reads.session_next(agent, session)
         if run is not None and self._kernel.fence(run.shard) is not None:
             self._kernel.live.offer(run)
 
     async def offer_again(self, id: str) -> None:
         """A run is to be loaded afresh."""
-        run = await self._kernel.store.run(id)
+        run = await self._kernel.reads.run(id)
         if run is not None:
             self._kernel.live.offer(run)
 
@@ -90,30 +99,18 @@ class Ownership:
         kernel, shards = self._kernel, self._kernel.leases.shards
         # Runs that are due and wait for a place stay due in the store: look past them.
         most = _PAGE + kernel.dispatcher.queued
-        for run in await kernel.store.due(shards, now, most, programs=self._programs):
+        for run in await kernel.reads.due(shards, now, most, programs=self._programs):
             kernel.live.offer(run)
-        due = await kernel.store.next_due(shards, programs=self._programs)
+        due = await kernel.reads.next_due(shards, programs=self._programs)
         if due is not None:
             # What was just woken is due in the store until its next commit: do not spin on it.
             blocked = kernel.dispatcher.queued or kernel.commits.stalled
             again = _DUE_BLOCKED_US if blocked else _DUE_AGAIN_US
             kernel.alarms.due_at(due if due > now else kernel.clock.now_us() + again)
 
-    async def _claim(self) -> None:
-        shards = await self._kernel.leases.claim()
-        if shards:
-            await self._recover(shards)
-
-    async def _recover(self, shards: list[str]) -> None:
-        for run in await self._kernel.store.active(shards):
-            self._kernel.live.offer(run)
-        await self._kernel.mailroom.read(shards, after=0)
-        await self.offer_ready(shards)
-        await self.wake_due(self._kernel.clock.now_us())
-
     async def _offer_queued(self, agent: str, owned: Sequence[str], *, after: str | None = None) -> None:
         while not self._kernel.halted:
-            ready = await self._kernel.store.ready(owned, _PAGE, programs=self._programs, after=after)
+            ready = await self._kernel.reads.ready(owned, _PAGE, programs=self._programs, after=after)
             for run in ready:
                 self._kernel.live.offer(run)
             if len(ready) < _PAGE:
@@ -123,30 +120,6 @@ class Ownership:
             if self._kernel.dispatcher.queued_of(agent) >= _ENOUGH:
                 self._more[agent] = after
                 return
-
-    def _keep_soon(self) -> None:
-        if not self._kernel.halted:
-            seconds = self._kernel.settings.lease_seconds / 3 if self._kernel.leases.complete else _CLAIM_SECONDS
-            self._keeper = self._kernel.clock.call_later(
-                seconds, lambda: self._kernel.spawn_task(self._keep()), upkeep=True
-            )
-
-    async def _keep(self) -> None:
-        try:
-            for shard in await self._kernel.leases.renew():
-                self._forget(shard)
-            await self._claim()
-        except (StoreFull, StoreBusy) as error:
-            log.warning("leases are not renewed: %s", error)
-        self._kernel.live.sweep()
-        # The machine may have slept, or its wall clock was set: alarms count seconds awake, due times are wall time.
-        self._kernel.alarms.ring()
-        self._keep_soon()
-
-    def _forget(self, shard: str) -> None:
-        for activation in self._kernel.live.all():
-            if activation.run.shard == shard:
-                self._kernel.live.forget(activation)
 
 
 def _agent_of(shard: str) -> str:

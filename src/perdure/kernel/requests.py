@@ -98,7 +98,7 @@ def _spawn(activation: Activation, command: Spawn) -> None:
     run = activation.run
     new = activation.kernel.new_run(
         command.agent, command.input_json, id=command.run, session=command.session, parent=run.id,
-        parent_step=command.step, priority=run.priority,
+        parent_step=command.step, priority=run.priority, near=run.shard,
     )  # fmt: skip
     activation.writer.draft.create.append(new)
     raw = (

@@ -84,15 +84,17 @@ async def _create(
         concurrency_key=options.concurrency_key, key=options.idempotency_key,
         session_must_be_free=must_be_free and options.session is not None,
     )  # fmt: skip
+    fence = kernel.fence(new.run.shard)
     try:
         await kernel.commits.commit(
-            Transaction(fence=kernel.fence(new.run.shard), create=[new]),
+            Transaction(fence=fence, create=[new]),
             then=lambda _: kernel.run_written(new.run, new.events),
             otherwise=lambda: kernel.not_written(new),
         )
     except Fenced:
         # The shard has another owner now: it runs what we only record.
-        kernel.ownership.lost(new.run.shard)
+        if fence is not None:
+            kernel.ownership.refused(fence)
         return await _create(kernel, agent, input_json, options, must_be_free=must_be_free)
     except AlreadyExists:
         if options.idempotency_key is None:

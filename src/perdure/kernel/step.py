@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perdure.agents.attempt import Attempt, ReportKind
-from perdure.errors import AgentError, InvalidInput, NoRetry, StepTimeout
+from perdure.errors import AgentError, CutOff, InvalidInput, NoRetry, StepTimeout
 from perdure.values.clock import Alarm
 from perdure.values.json import encode
 
@@ -58,6 +58,8 @@ class StepAttempt:
         self.streamed: dict[str, list[Any]] = {}
         self.stop_reason: Stop | None = None
         self.task: asyncio.Task[None] | None = None
+        #: True once the tool may have acted
+        self.launched = False
         #: it has a result, which is on its way into the journal
         self.committing = False
         self._steps = steps
@@ -73,18 +75,8 @@ class StepAttempt:
             run.id, run.session, call.step, number, f"{run.id}:{call.step}", self._report, last_heartbeat
         )
 
-    @property
-    def launched(self) -> bool:
-        """True once the tool may have acted."""
-        return self.task is not None
-
     def launch(self) -> None:
         """Start the tool."""
-        options = self.call.target.options
-        if options.timeout is not None:
-            self._alarms.append(self._kernel.clock.call_later(options.timeout, lambda: self.stop(Stop.TIMEOUT)))
-        if options.heartbeat_timeout is not None:
-            self._expect_heartbeat(options.heartbeat_timeout)
         self.task = self._loop.create_task(self._execute())
         self.task.add_done_callback(self._ended)
 
@@ -96,6 +88,10 @@ class StepAttempt:
 
     async def _execute(self) -> None:
         try:
+            await self._kernel.membership.term.assured()
+            # Not a moment passes between that and the tool: whatever this process slept through, nobody took over before.
+            self._watch_time()
+            self.launched = True
             result = await self._kernel.hands.execute(self.call, self._seen)
         except asyncio.CancelledError as error:
             self._settle_stopped(error)
@@ -135,8 +131,18 @@ class StepAttempt:
     def _settle_failure(self, error: BaseException) -> None:
         self._silence()
         options = self.call.target.options
+        if isinstance(error, CutOff) and not options.effect.repeatable:
+            self._steps.cut_off(self, str(error))
+            return
         never = isinstance(error, NoRetry | InvalidInput | AgentError) or type(error).__name__ in options.retries.never
         self._steps.failed(self, describe(error), retry=not never)
+
+    def _watch_time(self) -> None:
+        options = self.call.target.options
+        if options.timeout is not None:
+            self._alarms.append(self._kernel.clock.call_later(options.timeout, lambda: self.stop(Stop.TIMEOUT)))
+        if options.heartbeat_timeout is not None:
+            self._expect_heartbeat(options.heartbeat_timeout)
 
     def _silence(self) -> None:
         for alarm in self._alarms:
@@ -202,6 +208,8 @@ class StepAttempt:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """An error as data: type, message, and the file:line that raised it, in the user's own code where it went through."""
+    if isinstance(told := getattr(error, "described", None), dict):  # in the process that raised it
+        return told
     named = getattr(error, "type", None)
     described: dict[str, Any] = {
         "type": _sayable(named) if isinstance(named, str) else type(error).__name__,

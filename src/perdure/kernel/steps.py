@@ -60,7 +60,7 @@ class Steps:
 
     def begin(self, call: Call) -> None:
         """Admit a call's next attempt and run it."""
-        if self._kernel.stopping:
+        if not self._activation.may_move:
             return  # nothing is recorded: whoever takes the run over begins it
         options, history = call.target.options, self._history_of(call.step)
         history.attempt += 1
@@ -173,6 +173,7 @@ class Steps:
         """The tool returned."""
         if not self._settle(attempt):
             return
+        self._kernel.steps_done += 1
         call = attempt.call
         raw = f'{{"step":{call.step},"kind":"tool","name":{encode(call.name)},"result":{result}}}'
         self._end_streams(attempt)
@@ -305,7 +306,7 @@ class Steps:
         self._activation.expect_due(due, call.step)
 
     def _again(self, call: Call) -> None:
-        if self._kernel.stopping:
+        if not self._activation.may_move:
             return
         history = self._history_of(call.step)
         for name in history.streamed:

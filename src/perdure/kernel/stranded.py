@@ -29,10 +29,11 @@ async def leave_without_code(kernel: Kernel, run: Run) -> None:
     fence = kernel.fence(run.shard)
     if fence is None:
         return
+    kernel.membership.parts.needs.lacks(run.shard, run.version)
     await _explain(kernel, run, fence, cancelling=False)
     # Last, so that it finds what came meanwhile: nobody tells a run that is being loaded.
     with kernel.taken.reading():
-        there = kernel.taken.still_there(await kernel.store.run_signals(run.id))
+        there = kernel.taken.still_there(await kernel.reads.run_signals(run.id))
         mail = [signal for signal in there if signal.run == run.id]
         if any(signal.kind == "cancel" for signal in mail):
             if run.status is RunStatus.QUEUED:
@@ -53,7 +54,7 @@ async def _explain(kernel: Kernel, run: Run, fence: Fence, *, cancelling: bool) 
 
 async def park_unloadable(kernel: Kernel, id: str, error: Exception) -> None:
     """A run's journal cannot be brought to life: quarantine it, rather than fail again and again."""
-    run = await kernel.store.run(id)
+    run = await kernel.reads.run(id)
     fence = kernel.fence(run.shard) if run is not None else None
     if run is None or fence is None or run.status.terminal or run.status is RunStatus.QUARANTINED:
         return
@@ -68,7 +69,7 @@ async def park_unloadable(kernel: Kernel, id: str, error: Exception) -> None:
 
 async def _cancel_unbegun(kernel: Kernel, run: Run, fence: Fence, mail: Sequence[Signal]) -> None:
     activation = Activation(kernel, run, fence, Brain(run.id, _absent))
-    activation.load(await kernel.store.events(run.id), rests=True)
+    activation.load(await kernel.reads.events(run.id), rests=True)
     activation.writer.draft.consume += [signal.id for signal in mail]
     finish_run(activation, "run.cancelled", next(signal.data for signal in mail if signal.kind == "cancel"))
     await kernel.commits.drain()

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import cast
+
 from perdure.errors import InvalidSetting
 from perdure.store.contract import Store
+from perdure.store.many import ManyStores
+from perdure.store.member import Member
 from perdure.store.memory import MemoryStore
 from perdure.store.sqlite import SqliteStore
-from perdure.values.clock import Clock
+from perdure.values.clock import Clock, SystemClock
 
-__all__ = ["MemoryStore", "SqliteStore", "Store", "store_from_url"]
+__all__ = ["ManyStores", "MemoryStore", "SqliteStore", "Store", "store_from_url"]
 
 
 def store_from_url(url: str, clock: Clock | None = None) -> Store:
-    """The store a URL names, not yet open: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute.db`.
+    """The store a URL names, not yet open.
 
-    Raises InvalidSetting for any other.
+    `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host:5432/database`; several of
+    them with commas between are one store in several databases. Raises InvalidSetting for any other.
     """
+    urls = re.split(r",(?=\w+://)", url)
+    if len(urls) > 1:
+        return _many_stores(urls, clock)
     scheme, separator, rest = url.partition("://")
     if scheme == "memory" and separator and not rest:
         return MemoryStore(clock=clock)
     if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
         return SqliteStore(rest[1:], clock=clock)
+    if scheme in {"postgresql", "postgres"} and rest:
+        return _postgres_store(url, clock)
     raise InvalidSetting(
-        f"{url!r} is not a store. Use memory://, sqlite:///relative.db or sqlite:////absolute/path.db."
+        f"{url!r} is not a store. Use memory://, sqlite:///relative.db, sqlite:////absolute/path.db or "
+        f"postgresql://user@host/database."
     )
+
+
+def _many_stores(urls: Sequence[str], clock: Clock | None) -> Store:
+    stores = {_without_password(url): cast("Member", store_from_url(url, clock)) for url in urls}
+    if len(stores) < len(urls):
+        raise InvalidSetting(f"a database is given twice: {', '.join(map(_without_password, urls))}. Give each once.")
+    return ManyStores(stores, clock=clock)
+
+
+def _without_password(url: str) -> str:
+    """A database's URL as people may see it: neither a password nor options."""
+    return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1@", url.partition("?")[0])
+
+
+def _postgres_store(url: str, clock: Clock | None) -> Store:
+    try:
+        from perdure.store.postgres import PostgresStore  # noqa: PLC0415 - only who uses it needs the driver
+    except ModuleNotFoundError as error:
+        raise InvalidSetting(
+            f"a postgresql:// store needs the driver, {error.name}: pip install 'perdure[postgres]'"
+        ) from None
+    # The nodes of a cluster go by the database's clock.
+    return PostgresStore(url, clock=None if isinstance(clock, SystemClock) else clock)

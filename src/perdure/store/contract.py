@@ -1,14 +1,16 @@
 """What the kernel asks of a store. One Protocol, several implementations, one conformance suite.
 
-A store keeps seven things: runs (one row each), events (the journals), signals (what reaches a run from
+A store keeps nine things: runs (one row each), events (the journals), signals (what reaches a run from
 outside, until its owner has journaled it), asks (questions and approvals), sessions (their state), shards
-(leases with epochs) and a version of its own schema.
+(leases with epochs), nodes (who is there), quotas (who may use how much of a limit that all share) and a version
+of its own schema.
 
 Two rules make it trustworthy:
 
 - `commit` takes many transactions and makes them durable together, but accepts or refuses each by itself:
   a refused transaction changes nothing and does not disturb its neighbours. When `commit` returns, the
-  accepted ones survive power loss. When it raises StoreError, none of them happened.
+  accepted ones survive power loss. When it raises StoreBusy or StoreFull, the same batch object may be given again:
+  however often, nothing of it happens twice, even where the first try did happen and only its answer was lost.
 - A transaction with a fence is accepted only while (shard, epoch) is still the shard's current epoch,
   checked in the same database transaction as the write. A lease only says who may try; the epoch in the
   write says who may write. Transactions without a fence may only create runs, put signals and close asks.
@@ -22,6 +24,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from perdure.store.exchange import Exchange
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
@@ -148,6 +151,8 @@ class Transaction:
     #: (agent, session, {key: JSON text, or None to delete})
     state: tuple[str, str, dict[str, str | None]] | None = None
     statements: Sequence[Statement] = ()
+    #: what passes between databases, where one store is made of several
+    exchange: Exchange | None = None
 
 
 class Lease(NamedTuple):
@@ -155,6 +160,63 @@ class Lease(NamedTuple):
 
     shard: str
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Perdure process that works, as it says of itself, and as the store knows it."""
+
+    id: str
+    #: machine and process, for people
+    place: str
+    #: microseconds since the epoch, its own clock
+    started: int
+    #: what it can run, as (agent, version)
+    programs: tuple[tuple[str, str], ...]
+    #: it gives its shards up and takes none
+    draining: bool = False
+    #: JSON text: how it is doing (`moving`, `queued`, `steps`, ...)
+    figures: str = "{}"
+    #: given by the store: until when it is taken for alive, store's clock; and whether it is
+    expires: int = 0
+    alive: bool = False
+    #: given by the store: somebody asked it to drain
+    drain_asked: bool = False
+
+
+class QuotaWish(NamedTuple):
+    """How much of a shared limit a node would like to have."""
+
+    #: what is limited, e.g. `buyer` or `buyer/acme`
+    name: str
+    #: how much all nodes together may hold
+    limit: int
+    #: how much this node holds and cannot give back now
+    using: int
+    #: how much it could use, `using` included
+    wanted: int
+
+
+class RateWish(NamedTuple):
+    """How many things a node would like to begin now, of which all nodes together may begin `limit` in `seconds`.
+
+    One name may have several rates, each with `seconds` of its own: they are limits of their own.
+    """
+
+    name: str
+    limit: int
+    seconds: float
+    wanted: int
+
+
+class Tokens(NamedTuple):
+    """What came of a RateWish: how many may begin, and after how many seconds another one may.
+
+    The wait is 0 when there is one left; it is exact, as long as nobody else takes that one.
+    """
+
+    granted: int
+    wait_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +229,15 @@ class Shard:
     expires: int | None
     alive: bool
 
+
+#: How long a node that died is still listed.
+DEAD_KEPT_SECONDS = 3600.0
+
+#: What is left over when a limit cannot be divided evenly goes round among those who want more, each for so long.
+TURN_SECONDS = 5.0
+
+#: How far a reader of signals is. Only the store that gave it can read it; None is the beginning.
+Cursor: TypeAlias = object
 
 #: What a node can run, as (agent, version); None means anything.
 Programs: TypeAlias = Collection[tuple[str, str]] | None
@@ -182,6 +253,8 @@ class RunFilter:
     parent: str | None = None
     #: created at or after, microseconds
     since: int | None = None
+    #: created before, microseconds
+    until: int | None = None
     #: page: only runs created before this run id
     before: str | None = None
     #: run ids that end in this text (people type the end of an id)
@@ -232,8 +305,13 @@ class Store(Protocol):
     async def session_next(self, agent: str, session: str) -> Run | None:
         """The session's queued run that goes next (priority, then age), or None."""
 
-    async def signals(self, shards: Iterable[str], after: int = 0, limit: int = 1000) -> list[Signal]:
-        """Signals for these shards with id > after, in order."""
+    async def signals(
+        self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
+    ) -> tuple[list[Signal], Cursor]:
+        """Signals for these shards that came after `after`, in order, and how far that was.
+
+        No signal is missed, however the commits of several nodes overtake each other; one may come twice.
+        """
 
     async def run_signals(self, run: str) -> list[Signal]:
         """Signals addressed to this run, or to its (agent, session) at large, in order."""
@@ -276,14 +354,59 @@ class Store(Protocol):
     async def shards(self) -> list[Shard]:
         """All shards ever claimed."""
 
+    async def beat(self, node: Node, lease_seconds: float) -> list[Node]:
+        """Say that `node` is there and how it is doing; who else is alive (its own entry included), as in `nodes`.
+
+        Its entry and its shares of quotas last for `lease_seconds` from now; one that comes back later has lost its
+        shares. That it was asked to drain is kept. Its shards have leases of their own.
+        """
+
+    async def leave(self, node: str) -> None:
+        """`node` ends in good order: its entry and its shares are gone. Says nothing of its shards."""
+
+    async def nodes(self) -> list[Node]:
+        """All nodes that are known, the longest there first; the dead too, until a beat an hour later forgets them."""
+
+    async def ask_drain(self, node: str) -> None:
+        """Ask a node to give its shards up and end; it hears of it with its next beat. Raises NotFound."""
+
+    async def share(self, node: str, wishes: Sequence[QuotaWish]) -> list[int]:
+        """How much of each limit `node` may hold from now on; it counts until the node asks again, leaves or dies.
+
+        The shares of all living nodes never add up to more than the limit. Each one's part is the even one: as much as
+        it wants, up to a level at which all of the limit is given out; what that leaves over goes round, TURN_SECONDS
+        each. A node that holds more than its part is told its part, but never less than it uses of what it holds; one
+        that holds less gets what the others do not hold, at most its part. So a part is there as soon as the others
+        have asked again, and a limit that was lowered as soon as they use no more than that.
+
+        A node is alive while it beats: one that has not beaten, or not for its lease, gets 0, has lost its shares, and
+        may no longer use them. Raises ValueError for a number below 0, and then changes nothing.
+        """
+
+    async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
+        """Take from limits by time (token buckets, full at first, by the store's clock): gone whether used or not.
+
+        So in any stretch of time at most `limit` begin, and as many more as `limit` in `seconds` makes in that time.
+        Raises ValueError for a rate that lets nothing begin, and then takes nothing.
+        """
+
     async def slots(self) -> int:
         """Into how many shards an agent's sessions are spread; fixed when the store was made."""
 
     async def wait_change(self) -> None:
-        """Return when another process may have committed. Early is fine; later than 75 ms is not."""
+        """Return when another process may have committed. Early is fine; later than the store's own bound is not.
+
+        The bound is 75 ms for stores on one machine, and what docs/cluster.md promises for others.
+        """
 
     async def check(self) -> list[str]:
         """Problems found by a full integrity check; empty when sound."""
 
     async def backup(self, path: str) -> None:
         """Write a consistent copy while work goes on."""
+
+    def together(self, shard: str, other: str) -> bool:
+        """Whether what concerns both shards commits at once: always, unless the store is made of several databases.
+
+        What does not is delivered afterwards. So what could live in either place had better live where this is true.
+        """

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 
 _TURNS = 60
+_OUTSIDE_SECONDS = 0.0005
 
 
 class FakeAlarm:
@@ -40,7 +42,7 @@ class FakeClock:
         return (self._now_us - self._start_us) / 1e6
 
     def call_later(self, seconds: float, callback: Callable[[], object], *, upkeep: bool = False) -> FakeAlarm:
-        """Ring after `seconds` of fake time; `upkeep` rings once per `advance`, however often it was due."""
+        """Ring after `seconds` of fake time; `upkeep` rings late: before other alarms, and when `advance` ends."""
         alarm = FakeAlarm(callback)
         if upkeep:
             self._upkeep.append((self._now_us + round(seconds * 1e6), alarm))
@@ -55,6 +57,8 @@ class FakeClock:
         while self._alarms and self._alarms[0][0] <= target:
             due, _, alarm = heapq.heappop(self._alarms)
             self._now_us = max(self._now_us, due)
+            if any(at <= self._now_us for at, _ in self._upkeep):
+                await self._do_upkeep()  # as if it had never been late
             if alarm.callback is not None:
                 alarm.callback()
                 await settle()
@@ -62,15 +66,36 @@ class FakeClock:
         await self._do_upkeep()
 
     async def _do_upkeep(self) -> None:
-        due = [alarm for at, alarm in self._upkeep if at <= self._now_us]
+        due = sorted((at, number) for number, (at, _) in enumerate(self._upkeep) if at <= self._now_us)
+        alarms = [self._upkeep[number][1] for _, number in due]
         self._upkeep = [(at, alarm) for at, alarm in self._upkeep if at > self._now_us and alarm.callback is not None]
-        for alarm in due:
+        for alarm in alarms:
             if alarm.callback is not None:
                 alarm.callback()
+                await settle()
         await settle()
 
 
 async def settle() -> None:
-    """Let everything that is ready on the loop run, and what that makes ready, some turns deep."""
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
+    """Let everything that is ready on the loop run, and what that makes ready, some turns deep.
+
+    What is under way `outside` of the loop (a database's answer) is waited for, and what it makes ready too.
+    """
+    turns = 0
+    while turns < _TURNS:
+        await asyncio.sleep(_OUTSIDE_SECONDS if _Outside.calls else 0)
+        turns = 0 if _Outside.calls else turns + 1
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """A call that something outside of the loop will answer."""
+    _Outside.calls += 1
+    try:
+        yield
+    finally:
+        _Outside.calls -= 1
+
+
+class _Outside:
+    calls = 0

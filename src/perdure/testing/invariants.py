@@ -63,12 +63,12 @@ async def gather_evidence(store: Store, world: World, agents: Agents, accepted: 
     runs = {run.id: run for run in reversed(await store.runs(RunFilter(limit=1_000_000)))}
     sessions = {(run.agent, run.session) for run in runs.values() if run.session is not None}
     shards = [shard.name for shard in await store.shards()]
-    signals = {signal.id: signal for signal in await store.signals(["", *shards], limit=1_000_000)}
+    signals, _ = await store.signals(["", *shards], limit=1_000_000)
     return Evidence(
         runs=runs,
         journals={id: [_fresh(event) for event in await store.events(id)] for id in runs},
         asks=await store.asks(status=None, limit=1_000_000),
-        signals=list(signals.values()),
+        signals=signals,
         state={(agent, session): await store.state(agent, session or "") for agent, session in sorted(sessions)},
         world=world,
         agents=agents,

@@ -108,7 +108,7 @@ class Weather:
         await self._host.create_future()
 
 
-_STORE_CALLS = frozenset({"commit", "claim", "release", "read"})
+_STORE_CALLS = frozenset({"commit", "claim", "release", "leave", "share", "take", "read"})
 
 
 async def _wait(host: SimulatedHost, seconds: float) -> None:

@@ -15,14 +15,14 @@ from typing import Any, NoReturn, Protocol
 from perdure.agents.attempt import Attempt
 from perdure.journal.commands import Call
 from perdure.kernel.contract import Hands
-from perdure.store.contract import Lease, Store, Transaction
+from perdure.store.contract import Lease, QuotaWish, RateWish, Store, Tokens, Transaction
 from perdure.testing.commit_log import CommitLog
 from perdure.values.effects import Effect
 from perdure.values.json import encode
 
 _READS = frozenset(
     {"run", "runs", "run_by_key", "events", "state", "session_active", "session_next", "signals", "run_signals", "asks",
-     "ask", "ready", "active", "due", "next_due"}
+     "ask", "ready", "active", "due", "next_due", "nodes"}
 )  # fmt: skip
 
 #: What may act only after it was recorded, whatever the code under test thinks of it.
@@ -76,6 +76,15 @@ class WatchedStore:
 
     async def release(self, node: str, leases: Collection[Lease]) -> None:
         await self._around("release", lambda: self._store.release(node, leases))
+
+    async def leave(self, node: str) -> None:
+        await self._around("leave", lambda: self._store.leave(node))
+
+    async def share(self, node: str, wishes: Sequence[QuotaWish]) -> list[int]:
+        return await self._around("share", lambda: self._store.share(node, wishes))
+
+    async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
+        return await self._around("take", lambda: self._store.take(wishes))
 
     async def wait_change(self) -> None:
         # Other than the store's own, a watched read takes time, in which a change must not be missed.

@@ -43,6 +43,11 @@ def slot_of(session: str, slots: int) -> int:
     return int.from_bytes(hashlib.blake2b(session.encode(), digest_size=4).digest()) % slots
 
 
+def shard_of(agent: str, key: str, slots: int) -> str:
+    """The shard of an agent's session, or of whatever else is found by its key alone."""
+    return f"{agent}:{slot_of(key, slots)}"
+
+
 def _base32(number: int, length: int) -> str:
     digits = []
     for _ in range(length):

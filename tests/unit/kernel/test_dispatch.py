@@ -4,8 +4,35 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from typing import NamedTuple
 
-from perdure.kernel.dispatch import Dispatcher, Limits
+from perdure.kernel.dispatch import Dispatcher
+from perdure.kernel.doors import Places
+
+
+class Limits(NamedTuple):
+    """How many runs of an agent may move at once: in total, and per concurrency key. None means any number."""
+
+    total: int | None = None
+    per_key: int | None = None
+
+
+class OwnLimits:
+    """Limits that nobody else shares."""
+
+    def __init__(self, limits):
+        self._limits = limits
+        self._doors: dict[str, Places] = {}
+
+    def doors(self, agent, key, *, begins):
+        limits = self._limits.get(agent, Limits())
+        named = {agent: limits.total, f"{agent}/{key}": limits.per_key if key is not None else None}
+        return tuple(
+            self._doors.setdefault(name, Places(name, {}, held)) for name, held in named.items() if held is not None
+        )
+
+    def doors_at_once(self, agent, key):
+        return self.doors(agent, key, begins=True)
 
 
 class Runs:
@@ -13,7 +40,7 @@ class Runs:
 
     def __init__(self, most=100, **limits):
         self.moved = []
-        self.dispatcher = Dispatcher(most, lambda agent: limits.get(agent, Limits()))
+        self.dispatcher = Dispatcher(most, OwnLimits(limits))
 
     def offer(self, run, agent="a", key=None, priority=0, created=0):
         self.dispatcher.offer(run, agent, key, priority, created, lambda: self.moved.append(run))
@@ -76,7 +103,7 @@ def test_at_random_nobody_starves_and_no_limit_is_passed():
         moving: dict[str, tuple[str, str | None]] = {}
         moved: set[str] = set()
         withdrawn: set[str] = set()
-        dispatcher = Dispatcher(5, lambda agent: limits[agent])  # noqa: B023
+        dispatcher = Dispatcher(5, OwnLimits(limits))
 
         def move(run, agent, key, moving=moving, moved=moved):
             moving[run] = (agent, key)
@@ -107,4 +134,4 @@ def test_at_random_nobody_starves_and_no_limit_is_passed():
             del moving[done]
             dispatcher.release(done)
         assert moved == offered - withdrawn
-        assert (dispatcher.moving, dispatcher.queued, dispatcher._waiting, dict(dispatcher._blocked)) == (0, 0, [], {})
+        assert (dispatcher.moving, dispatcher.queued, dispatcher._lanes) == (0, 0, {})

@@ -8,6 +8,7 @@ from dataclasses import replace
 from perdure.errors import AlreadyExists, AlreadySettled, Fenced, NotFound, PerdureError, SessionBusy
 from perdure.store.contract import Ask, AskClose, Fence, NewRun, RunUpdate, Signal, Transaction
 from perdure.store.memory.data import BEGUN, Data, Journal
+from perdure.store.memory.exchange import exchange, refuse_moved
 from perdure.store.memory.statements import MemorySql
 from perdure.values.events import Event
 from perdure.values.json import plain
@@ -26,6 +27,9 @@ class Commit:
         """Do all of `work` and give the ids of its signals, or none of it and give the refusal."""
         try:
             self._check_fence(work)
+            refuse_moved(self._data, work)
+            if work.exchange is not None:
+                exchange(self._data, work.exchange, self._undo)
             self._append(work.events, work.fence)
             for close in work.close_asks:
                 self._close_ask(close)
@@ -46,7 +50,8 @@ class Commit:
         # From here on nothing is refused.
         if work.state is not None:
             self._change_state(*work.state)
-        return [self._put(signal) for signal in work.signals] or None
+        delivered = work.exchange is not None and work.exchange.deliver is not None
+        return [self._put(signal, delivered=delivered) for signal in work.signals] or None
 
     def _check_fence(self, work: Transaction) -> None:
         if work.fence is None:
@@ -93,7 +98,7 @@ class Commit:
             raise SessionBusy(f"run {run.id}: another run of its session has begun and not ended")
         journal = Journal(
             replace(run, wait=plain(run.wait)),
-            arrival=len(data.journals),
+            arrival=data.next_arrival(),
             shared=shared,
             steps=max([steps, *(event.step or 0 for event in new.events)]),
             events=list(new.events),
@@ -163,13 +168,14 @@ class Commit:
             raise AlreadySettled(f"signal {signal_id} was consumed before")
         self._undo.append(lambda: self._data.signals.update({signal_id: signal}))
 
-    def _put(self, signal: Signal) -> int:
+    def _put(self, signal: Signal, *, delivered: bool) -> int:
         if signal.run is not None:
             journal = self._data.journals.get(signal.run)
-            if journal is None:
+            if journal is not None:
+                row = journal.row
+                signal = replace(signal, agent=row.agent, session=row.session, shard=row.shard)
+            elif not delivered:
                 return 0
-            row = journal.row
-            signal = replace(signal, agent=row.agent, session=row.session, shard=row.shard)
         self._data.last_signal += 1
         self._data.signals[self._data.last_signal] = replace(signal, id=self._data.last_signal)
         return self._data.last_signal

@@ -1,10 +1,13 @@
-"""What does a store hold? The same seven things as on disk, as plain dicts; nothing is checked here."""
+"""What does a store hold? The same things as on disk, as plain dicts; nothing is checked here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import NamedTuple
 
-from perdure.store.contract import Ask, Signal
+from perdure.store.contract import Ask, Node, Signal
+from perdure.store.exchange import Note, Parcel
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
@@ -50,11 +53,26 @@ class Ownership:
     expires: int | None = None
 
 
+class Share(NamedTuple):
+    """What a node may hold of a limit, and what it would like to."""
+
+    held: int
+    wanted: int
+
+
+class Bucket(NamedTuple):
+    """`level` tokens were in it at `time`."""
+
+    level: Fraction
+    time: int
+
+
 class Data:
     """Everything, with the indexes that make questions cheap."""
 
     def __init__(self) -> None:
         self.journals: dict[str, Journal] = {}
+        self._arrivals = 0
         #: runs by status, in order of arrival within what never left it
         self.by_status: dict[RunStatus, dict[str, Journal]] = {status: {} for status in RunStatus}
         #: (agent, session) -> its run that has begun and not ended
@@ -66,6 +84,20 @@ class Data:
         self.asks: dict[str, Ask] = {}
         self.state: dict[tuple[str, str], dict[str, str]] = {}
         self.shards: dict[str, Ownership] = {}
+        self.nodes: dict[str, Node] = {}
+        #: name of a limit -> node -> its share
+        self.shares: dict[str, dict[str, Share]] = {}
+        #: (name, microseconds in which it fills up) -> what is in it
+        self.buckets: dict[tuple[str, int], Bucket] = {}
+        #: (kind, name) -> note
+        self.notes: dict[tuple[str, str], Note] = {}
+        #: (shard, number) -> parcel, in order of their commits
+        self.parcels: dict[tuple[str, int], Parcel] = {}
+        self.last_parcel = 0
+        #: (shard, database that posts for it) -> number of the last parcel that came
+        self.delivered: dict[tuple[str, str], int] = {}
+        #: shard -> number of the last move that froze it
+        self.moves: dict[str, int] = {}
 
     def add(self, journal: Journal) -> None:
         """Take a new run."""
@@ -88,6 +120,26 @@ class Data:
         self._unindex(journal)
         journal.row = row
         self._index(journal)
+
+    def next_arrival(self) -> int:
+        """The place of a new run in the order of all."""
+        self._arrivals += 1
+        return self._arrivals
+
+    def events_of(self, journal: Journal) -> list[Event]:
+        """A run's whole journal, in its own name."""
+        run = journal.row.id
+        shared = [
+            Event(run, event.seq, event.type, event.time_us, event.step, event.attempt, event.raw)
+            for event in self._prefix(journal)
+        ]
+        return shared + journal.events
+
+    def _prefix(self, journal: Journal) -> list[Event]:
+        if journal.row.forked_from is None:
+            return []
+        origin = self.journals[journal.row.forked_from[0]]
+        return (self._prefix(origin) + origin.events)[: journal.shared]
 
     def _index(self, journal: Journal) -> None:
         self.by_status[journal.row.status][journal.row.id] = journal

@@ -12,9 +12,27 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from perdure.errors import InvalidSetting
-from perdure.store.contract import Ask, Lease, Programs, RunFilter, Shard, Signal, Transaction
+from perdure.store.contract import (
+    Ask,
+    Cursor,
+    Lease,
+    Node,
+    Programs,
+    QuotaWish,
+    RateWish,
+    RunFilter,
+    Shard,
+    Signal,
+    Tokens,
+    Transaction,
+)
+from perdure.store.exchange import Parcel
+from perdure.store.member import ShardRows
+from perdure.store.memory import moving
 from perdure.store.memory.commit import Commit
 from perdure.store.memory.data import Data, Journal, Ownership
+from perdure.store.memory.nodes import Nodes
+from perdure.store.memory.quotas import Quotas
 from perdure.store.memory.statements import MemorySql
 from perdure.values.clock import Clock, SystemClock
 from perdure.values.events import Event
@@ -29,6 +47,8 @@ class MemoryStore:
         self._slots = slots
         self._data = Data()
         self._dead: set[str] = set()
+        self._nodes = Nodes(self._data, self._clock, self._dead)
+        self._quotas = Quotas(self._data, self._clock, self._nodes.alive, self._notify)
         self._version = 0
         #: what each task that waits for changes has seen: nothing passes it while it is busy in between
         self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
@@ -75,8 +95,7 @@ class MemoryStore:
         if after >= journal.shared:
             start = after - journal.shared
             return journal.events[start : None if limit is None else start + limit]
-        events = [_renamed(event, run) for event in self._prefix(journal)] + journal.events
-        return events[after : None if limit is None else after + limit]
+        return self._data.events_of(journal)[after : None if limit is None else after + limit]
 
     async def state(self, agent: str, session: str) -> dict[str, str]:
         return dict(self._data.state.get((agent, session), {}))
@@ -89,10 +108,13 @@ class MemoryStore:
         queued = [journal for journal in self._of(RunStatus.QUEUED) if journal.session == (agent, session)]
         return min(queued, key=_turn).run if queued else None
 
-    async def signals(self, shards: Iterable[str], after: int = 0, limit: int = 1000) -> list[Signal]:
-        wanted = set(shards)
-        found = [signal for signal in self._data.signals.values() if signal.shard in wanted and signal.id > after]
-        return sorted(found, key=_id)[:limit]
+    async def signals(
+        self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
+    ) -> tuple[list[Signal], Cursor]:
+        wanted, last = set(shards), after if isinstance(after, int) else 0
+        found = [signal for signal in self._data.signals.values() if signal.shard in wanted and signal.id > last]
+        page = sorted(found, key=_id)[:limit]
+        return page, page[-1].id if page else last
 
     async def run_signals(self, run: str) -> list[Signal]:
         journal = self._data.journals.get(run)
@@ -168,6 +190,29 @@ class MemoryStore:
             for name, ownership in sorted(self._data.shards.items())
         ]
 
+    async def beat(self, node: Node, lease_seconds: float) -> list[Node]:
+        if self._nodes.beat(node, lease_seconds):
+            self._notify()
+        self._quotas.drop_full()
+        return [other for other in self._nodes.all() if other.alive]
+
+    async def leave(self, node: str) -> None:
+        self._nodes.leave(node)
+        self._notify()
+
+    async def nodes(self) -> list[Node]:
+        return self._nodes.all()
+
+    async def ask_drain(self, node: str) -> None:
+        self._nodes.ask_drain(node)
+        self._notify()
+
+    async def share(self, node: str, wishes: Sequence[QuotaWish]) -> list[int]:
+        return self._quotas.share(node, wishes)
+
+    async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
+        return self._quotas.take(wishes)
+
     async def slots(self) -> int:
         return self._slots
 
@@ -192,6 +237,39 @@ class MemoryStore:
     async def backup(self, path: str) -> None:
         raise InvalidSetting(f"memory:// has no file to copy to {path}. Use a sqlite:/// store for what must last.")
 
+    def together(self, shard: str, other: str) -> bool:
+        return True
+
+    def join(self) -> None:
+        """Nothing to do: no other process can open it alone."""
+
+    async def notes(self, kind: str, name: str | None = None) -> dict[str, str]:
+        kept = [note for note in self._data.notes.values() if note.kind == kind and name in {None, note.name}]
+        return {note.name: note.value for note in kept if note.value is not None}
+
+    async def parcels(self, limit: int = 500) -> list[Parcel]:
+        return list(islice(self._data.parcels.values(), limit))
+
+    async def held(self) -> list[str]:
+        return sorted({*self._data.shards, *(journal.row.shard for journal in self._data.journals.values())})
+
+    async def freeze_shard(self, shard: str, move: int) -> int:
+        return moving.freeze(self._data, shard, move)
+
+    async def thaw_shard(self, shard: str, move: int, epoch: int) -> None:
+        moving.thaw(self._data, shard, move, epoch)
+        self._notify()
+
+    async def export_shard(self, shard: str, after: Cursor = None, limit: int = 500) -> tuple[ShardRows, Cursor]:
+        return moving.export(self._data, shard, after, limit)
+
+    async def import_shard(self, shard: str, move: int, rows: ShardRows) -> None:
+        moving.import_(self._data, shard, move, rows)
+
+    async def drop_shard(self, shard: str, move: int) -> None:
+        moving.drop(self._data, shard, move)
+        self._notify()
+
     def bury(self, node: str) -> None:
         """Let it be known that a node's process is dead: others may claim its shards at once."""
         self._dead.add(node)
@@ -213,12 +291,6 @@ class MemoryStore:
         for journal in self._of(RunStatus.WAITING, set(shards)):
             if journal.row.wake_at is not None and (programs is None or _program(journal) in programs):
                 yield journal.row.wake_at, journal
-
-    def _prefix(self, journal: Journal) -> list[Event]:
-        if journal.row.forked_from is None:
-            return []
-        origin = self._data.journals[journal.row.forked_from[0]]
-        return (self._prefix(origin) + origin.events)[: journal.shared]
 
     def _held(self, ownership: Ownership) -> bool:
         return (
@@ -243,6 +315,7 @@ def _matches(run: Run, filter: RunFilter) -> bool:
         and (not filter.statuses or run.status in filter.statuses)
         and filter.parent in {None, run.parent}
         and (filter.since is None or run.created >= filter.since)
+        and (filter.until is None or run.created < filter.until)
         and (filter.suffix is None or run.id.endswith(filter.suffix))
     )
 
@@ -267,7 +340,3 @@ def _arrival(journal: Journal) -> int:
 
 def _id(signal: Signal) -> int:
     return signal.id
-
-
-def _renamed(event: Event, run: str) -> Event:
-    return Event(run, event.seq, event.type, event.time_us, event.step, event.attempt, event.raw)

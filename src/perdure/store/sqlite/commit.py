@@ -13,8 +13,9 @@ import apsw
 from perdure.errors import AlreadyExists, AlreadySettled, Fenced, PerdureError, SessionBusy
 from perdure.store.contract import Ask, AskClose, Fence, NewRun, RunUpdate, Signal, Transaction
 from perdure.store.queries import load_queries
+from perdure.store.rows import ask_row, run_row, signal_row, wait_text
+from perdure.store.sqlite.exchange import Exchanges
 from perdure.store.sqlite.journals import EventRow, Journals, shared_steps
-from perdure.store.sqlite.rows import ask_row, run_row, signal_row, wait_text
 from perdure.store.sqlite.statements import UserStatements
 from perdure.values.runs import Run
 
@@ -35,6 +36,7 @@ class Committer:
         self._execute = db.execute
         self._journals = journals
         self._statements = UserStatements(db)
+        self._exchanges = Exchanges(db)
         #: within a batch: the current epochs of the shards it names
         self._epochs: dict[str, int | None] = {}
 
@@ -45,6 +47,7 @@ class Committer:
         """
         self._journals.trim()
         self._epochs.clear()
+        self._exchanges.begin_batch()
         self._execute("begin immediate")
         try:
             outcomes = [self._outcome(transaction, careful) for transaction in batch]
@@ -88,6 +91,8 @@ class Committer:
             self._check_fence(work.fence)
         elif work.events or work.updates or work.consume or work.open_asks or work.state or work.statements:
             raise ValueError("a transaction without a fence may only create runs, put signals and close asks")
+        if work.create or work.signals or work.close_asks or work.exchange:
+            self._exchanges.refuse_moved(work)
         if not careful and _refusable(work) <= 1:
             return self._write(work)
         self._journals.flush()
@@ -121,6 +126,8 @@ class Committer:
     def _write(self, work: Transaction) -> list[int] | None:
         fence = work.fence
         rows = [] if fence is None else self._journals.follow(work.events, fence)
+        if work.exchange is not None:
+            self._exchanges.write(work.exchange)
         for close in work.close_asks:
             self._close_ask(close)
         for signal_id in work.consume:
@@ -141,7 +148,8 @@ class Committer:
             self._statements.run(statement)
         if work.state is not None:
             self._change_state(*work.state)
-        ids = [self._put(signal) for signal in work.signals]
+        delivered = work.exchange is not None and work.exchange.deliver is not None
+        ids = [self._put(signal, delivered=delivered) for signal in work.signals]
         self._journals.append(rows)
         return ids or None
 
@@ -209,13 +217,16 @@ class Committer:
         if not self._db.changes():
             raise AlreadySettled(f"signal {signal_id} was consumed before")
 
-    def _put(self, signal: Signal) -> int:
-        if signal.run is None:
-            self._execute(_SQL["put_signal"], signal_row(signal))
-            return self._db.last_insert_rowid()
-        # The run may be created by this very batch, but its row is written at once: it is found.
-        self._execute(_SQL["put_run_signal"], (signal.kind, signal.data, signal.created, signal.run))
-        return self._db.last_insert_rowid() if self._db.changes() else 0
+    def _put(self, signal: Signal, *, delivered: bool) -> int:
+        if signal.run is not None:
+            # The run may be created by this very batch, but its row is written at once: it is found.
+            self._execute(_SQL["put_run_signal"], (signal.kind, signal.data, signal.created, signal.run))
+            if self._db.changes():
+                return self._db.last_insert_rowid()
+            if not delivered:
+                return 0
+        self._execute(_SQL["put_signal"], signal_row(signal))
+        return self._db.last_insert_rowid()
 
     def _change_state(self, agent: str, session: str, changes: dict[str, str | None]) -> None:
         for name, value in changes.items():
@@ -235,10 +246,10 @@ class _AllUndoneError(Exception):
 
 
 def _refusable(work: Transaction) -> int:
-    """How many of its parts may be refused after another has written; forks and users' SQL count twice."""
+    """How many of its parts may be refused after another has written; forks, users' SQL and exchanges count twice."""
     known = len(work.updates) + len(work.create) + len(work.consume) + len(work.open_asks) + len(work.close_asks)
     forks = sum(new.run.forked_from is not None for new in work.create)
-    return known + forks + 2 * len(work.statements)
+    return known + forks + 2 * len(work.statements) + (2 if work.exchange is not None else 0)
 
 
 def _session_busy(run: str, error: apsw.ConstraintError) -> Exception:

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 import apsw
 
 from perdure.store.contract import Lease, Shard
+from perdure.store.member import MOVING
 from perdure.store.queries import load_queries
 from perdure.store.sqlite.node_locks import NodeLocks
+from perdure.store.sqlite.writing import Writing
 from perdure.values.clock import Clock
 
 _SQL = load_queries("sqlite", "shards")
@@ -34,7 +36,7 @@ class Leases:
             return []
         self._locks.hold(node)
         expires = self._expiry(lease_seconds)
-        with _Writing(self._db):
+        with Writing(self._db):
             # Again, now that nobody else can claim in between.
             return [
                 Lease(shard, self._db.execute(_SQL["claim"], {"shard": shard, "owner": node, "expires": expires}).get)
@@ -45,12 +47,12 @@ class Leases:
     def renew(self, node: str, leases: Iterable[Lease], lease_seconds: float) -> list[Lease]:
         """Extend leases; returns those still held."""
         expires = self._expiry(lease_seconds)
-        with _Writing(self._db):
+        with Writing(self._db):
             return [lease for lease in leases if self._change("renew", node, lease, expires=expires)]
 
     def release(self, node: str, leases: Iterable[Lease]) -> None:
         """Give leases up; ones that were lost are ignored."""
-        with _Writing(self._db):
+        with Writing(self._db):
             for lease in leases:
                 self._change("release", node, lease)
 
@@ -66,6 +68,8 @@ class Leases:
         return found is None or found[0] is None or self._over(found[0], found[2])
 
     def _over(self, owner: str, expires: int) -> bool:
+        if owner.startswith(MOVING):
+            return False
         return expires <= self._clock.now_us() or self._locks.dead(owner)
 
     def _change(self, query: str, node: str, lease: Lease, **values: int) -> bool:
@@ -74,17 +78,3 @@ class Leases:
 
     def _expiry(self, lease_seconds: float) -> int:
         return self._clock.now_us() + round(lease_seconds * 1e6)
-
-
-class _Writing:
-    """A transaction that has the write lock from its beginning."""
-
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("begin immediate")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._db.in_transaction:
-            self._db.execute("commit" if kind is None else "rollback")

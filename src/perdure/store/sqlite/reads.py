@@ -7,9 +7,9 @@ from typing import Any
 
 import apsw
 
-from perdure.store.contract import Ask, Programs, RunFilter, Signal
+from perdure.store.contract import Ask, Cursor, Programs, RunFilter, Signal
 from perdure.store.queries import load_queries
-from perdure.store.sqlite.rows import ask_of, run_of, signal_of
+from perdure.store.rows import ask_of, run_of, signal_of
 from perdure.values.json import encode
 from perdure.values.runs import Run
 
@@ -22,6 +22,7 @@ _RUN_CONDITIONS = {
     "statuses": "status in (select value from json_each(:statuses))",
     "parent": "parent = :parent",
     "since": "created >= :since",
+    "until": "created < :until",
     "before": "key < (select key from perdure_runs where id = :before)",
     "suffix": "substr(id, -length(:suffix)) = :suffix",
 }
@@ -85,10 +86,13 @@ def next_due(db: apsw.Connection, shards: Iterable[str], programs: Programs) -> 
     return earliest
 
 
-def signals(db: apsw.Connection, shards: Iterable[str], after: int, limit: int) -> list[Signal]:
-    """Signals for these shards with id > after, in order."""
-    values = {"shards": encode(list(shards)), "after": after, "limit": limit}
-    return [signal_of(row) for row in db.execute(_SQL["signals"], values)]
+def signals(db: apsw.Connection, shards: Iterable[str], after: Cursor, limit: int) -> tuple[list[Signal], Cursor]:
+    """Signals for these shards after the one with the id `after`, in order, and the id of the last."""
+    # There is one writer at a time: ids become visible in their order.
+    last = after if isinstance(after, int) else 0
+    values = {"shards": encode(list(shards)), "after": last, "limit": limit}
+    page = [signal_of(row) for row in db.execute(_SQL["signals"], values)]
+    return page, page[-1].id if page else last
 
 
 def run_signals(db: apsw.Connection, run: str) -> list[Signal]:

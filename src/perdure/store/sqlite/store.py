@@ -5,14 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from perdure.store.contract import Ask, Lease, Programs, RunFilter, Shard, Signal, Transaction
+from perdure.errors import InvalidSetting
+from perdure.store.contract import (
+    Ask,
+    Cursor,
+    Lease,
+    Node,
+    Programs,
+    QuotaWish,
+    RateWish,
+    RunFilter,
+    Shard,
+    Signal,
+    Tokens,
+    Transaction,
+)
+from perdure.store.exchange import Parcel
+from perdure.store.member import ShardRows
 from perdure.store.sqlite import reads
 from perdure.store.sqlite.commit import Committer, Outcome
 from perdure.store.sqlite.copies import back_up, find_problems
 from perdure.store.sqlite.database import Database
+from perdure.store.sqlite.exchange import read_notes, read_parcels, refuse_part
 from perdure.store.sqlite.journals import Journals
 from perdure.store.sqlite.leases import Leases
+from perdure.store.sqlite.moving import Moving
 from perdure.store.sqlite.node_locks import NodeLocks
+from perdure.store.sqlite.nodes import Nodes
+from perdure.store.sqlite.quotas import Quotas
 from perdure.values.clock import Clock, SystemClock
 from perdure.values.events import Event
 from perdure.values.runs import Run
@@ -37,15 +57,28 @@ class SqliteStore:
         self._journals: Journals
         self._committer: Committer
         self._leases: Leases
+        self._nodes: Nodes
+        self._quotas: Quotas
+        self._moving: Moving
         self._changes_seen = 0
         self._working = False
+        self._joined = False
 
     async def open(self) -> None:
         writer = self._database.open()
         self._journals = Journals(writer)
         self._committer = Committer(writer, self._journals)
         self._leases = Leases(writer, self._clock, self._locks)
+        self._nodes = Nodes(writer, self._clock, self._locks)
+        self._quotas = Quotas(writer, self._clock, self._nodes)
+        self._moving = Moving(writer, self._journals)
         self._changes_seen = self._database.changes()
+        if not self._joined:
+            try:
+                self._database.read(refuse_part, self._path)
+            except InvalidSetting:
+                await self.close()
+                raise
 
     async def close(self) -> None:
         await self._database.close()
@@ -75,7 +108,9 @@ class SqliteStore:
     async def session_next(self, agent: str, session: str) -> Run | None:
         return self._database.read(reads.session_next, agent, session)
 
-    async def signals(self, shards: Iterable[str], after: int = 0, limit: int = 1000) -> list[Signal]:
+    async def signals(
+        self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
+    ) -> tuple[list[Signal], Cursor]:
         return self._database.read(reads.signals, shards, after, limit)
 
     async def run_signals(self, run: str) -> list[Signal]:
@@ -120,6 +155,24 @@ class SqliteStore:
     async def shards(self) -> list[Shard]:
         return await self._database.write(self._leases.shards)
 
+    async def beat(self, node: Node, lease_seconds: float) -> list[Node]:
+        return await self._database.write(lambda: self._nodes.beat(node, lease_seconds))
+
+    async def leave(self, node: str) -> None:
+        await self._database.write(lambda: self._nodes.leave(node))
+
+    async def nodes(self) -> list[Node]:
+        return await self._database.write(self._nodes.all)
+
+    async def ask_drain(self, node: str) -> None:
+        await self._database.write(lambda: self._nodes.ask_drain(node))
+
+    async def share(self, node: str, wishes: Sequence[QuotaWish]) -> list[int]:
+        return await self._database.write(lambda: self._quotas.share(node, wishes))
+
+    async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
+        return await self._database.write(lambda: self._quotas.take(wishes))
+
     async def slots(self) -> int:
         return self._database.read(reads.slots)
 
@@ -154,3 +207,33 @@ class SqliteStore:
 
     async def backup(self, path: str) -> None:
         await asyncio.to_thread(back_up, self._path, path, self._vfs)
+
+    def together(self, shard: str, other: str) -> bool:
+        return True
+
+    def join(self) -> None:
+        self._joined = True
+
+    async def notes(self, kind: str, name: str | None = None) -> dict[str, str]:
+        return self._database.read(read_notes, kind, name)
+
+    async def parcels(self, limit: int = 500) -> list[Parcel]:
+        return self._database.read(read_parcels, limit)
+
+    async def held(self) -> list[str]:
+        return self._database.read(self._moving.held)
+
+    async def freeze_shard(self, shard: str, move: int) -> int:
+        return await self._database.write(lambda: self._moving.freeze(shard, move))
+
+    async def thaw_shard(self, shard: str, move: int, epoch: int) -> None:
+        await self._database.write(lambda: self._moving.thaw(shard, move, epoch))
+
+    async def export_shard(self, shard: str, after: Cursor = None, limit: int = 500) -> tuple[ShardRows, Cursor]:
+        return self._database.read(self._moving.export, shard, after, limit)
+
+    async def import_shard(self, shard: str, move: int, rows: ShardRows) -> None:
+        await self._database.write(lambda: self._moving.import_(shard, move, rows))
+
+    async def drop_shard(self, shard: str, move: int) -> None:
+        await self._database.write(lambda: self._moving.drop(shard, move))

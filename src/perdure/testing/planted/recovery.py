@@ -9,7 +9,7 @@ from perdure.journal.brain import Brain
 from perdure.kernel import ending
 from perdure.kernel.activation import Activation
 from perdure.kernel.steps import Steps
-from perdure.store.contract import Signal
+from perdure.store.contract import Cursor, Signal
 from perdure.store.memory import MemoryStore
 from perdure.store.memory.commit import Commit
 from perdure.testing.planted.patches import Patch, always, always_soon, replaced, together
@@ -33,9 +33,9 @@ def signals_lost() -> Patch:
     """Reading a signal takes it away; who dies before it is journaled has lost it."""
 
     def make(read: Any) -> Any:
-        async def read_away(self: MemoryStore, *args: Any, **options: Any) -> list[Signal]:
-            found: list[Signal] = await read(self, *args, **options)
-            for signal in found:
+        async def read_away(self: MemoryStore, *args: Any, **options: Any) -> tuple[list[Signal], Cursor]:
+            found: tuple[list[Signal], Cursor] = await read(self, *args, **options)
+            for signal in found[0]:
                 self._data.signals.pop(signal.id, None)
             return found
 

@@ -13,7 +13,10 @@ from perdure.testing.store_conformance.asks import AskTests
 from perdure.testing.store_conformance.batches import BatchTests
 from perdure.testing.store_conformance.forks import ForkTests
 from perdure.testing.store_conformance.journals import JournalTests
+from perdure.testing.store_conformance.nodes import NodeTests
 from perdure.testing.store_conformance.queues import QueueTests
+from perdure.testing.store_conformance.quotas import QuotaTests
+from perdure.testing.store_conformance.rates import RateTests
 from perdure.testing.store_conformance.runs import RunTests
 from perdure.testing.store_conformance.sessions import SessionTests
 from perdure.testing.store_conformance.shards import ShardTests
@@ -33,6 +36,9 @@ class StoreConformance(
     SignalTests,
     AskTests,
     ShardTests,
+    NodeTests,
+    QuotaTests,
+    RateTests,
     StatementTests,
 ):
     """All of it. Give `make_store`, and `beside` if a second store cannot be opened the same way."""

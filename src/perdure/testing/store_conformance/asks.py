@@ -61,7 +61,7 @@ class AskTests(StoreTests):
             )
             assert isinstance(first, list)
             assert isinstance(second, AlreadySettled)
-            assert len(await bench.store.signals([SHARD])) == 1
+            assert len(await bench.signals()) == 1
             closed = replace(ASK, status="answered", closed=7, answer='{"approved":true}', by="ann", note="fine")
             assert await bench.store.ask("run_1:1") == closed
             lenient = replace(close, lenient=True)

@@ -113,7 +113,7 @@ class BatchTests(StoreTests):
             assert await other.events("run_1") == await bench.store.events("run_1")
             assert await other.run("run_1") == await bench.store.run("run_1")
             assert await other.state("buyer", "s") == {"a": '"b"'}
-            assert await other.signals([SHARD]) == await bench.store.signals([SHARD])
+            assert (await other.signals([SHARD]))[0] == await bench.signals()
             if other is not bench.store:
                 await other.close()
 
@@ -131,7 +131,7 @@ async def _everything(bench: Bench) -> list[object]:
         await store.run("run_2"),
         await store.events("run_1"),
         await store.events("run_2"),
-        await store.signals([SHARD]),
+        (await store.signals([SHARD]))[0],
         await store.asks(status=None),
         await store.state("buyer", "s"),
         await store.due([SHARD], 2**60, 10),

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from perdure.store.contract import Fence, NewRun, RunUpdate, Store, Transaction
+from perdure.store.contract import Fence, NewRun, Node, RunUpdate, Signal, Store, Transaction
 from perdure.testing.clock import FakeClock
 from perdure.values.clock import Clock
 from perdure.values.events import Event
@@ -82,6 +82,23 @@ class Bench:
     def update(self, status: RunStatus, **fields: Any) -> RunUpdate:
         """New row values as of now."""
         return RunUpdate(status, self.clock.now_us(), **fields)
+
+    async def signals(self, *shards: str) -> list[Signal]:
+        """What waits for these shards, or for ours."""
+        found, _ = await self.store.signals(shards or [SHARD])
+        return found
+
+    async def beat(self, *nodes: str) -> list[str]:
+        """These nodes are there for a lease from now; who is alive then."""
+        living: list[Node] = []
+        for name in nodes:
+            living = await self.store.beat(self.node(name), LEASE_SECONDS)
+        return [node.id for node in living]
+
+    def node(self, id: str, **fields: Any) -> Node:
+        """What a node says of itself."""
+        defaults: dict[str, Any] = {"place": f"host:{id}", "started": 1, "programs": ()}
+        return Node(id, **defaults | fields)
 
     async def seqs(self, run: str = "run_1") -> list[int]:
         """The numbers of a run's events."""

@@ -26,10 +26,33 @@ class SignalTests(StoreTests):
             outcomes = await bench.commit(Transaction(signals=[TO_RUN, TO_OTHERS]), Transaction(signals=[TO_SESSION]))
             [[first, second], [third]] = outcomes  # type: ignore[misc]
             assert first < second < third
-            assert await bench.store.signals([SHARD]) == [replace(TO_RUN, id=first), replace(TO_SESSION, id=third)]
-            assert await bench.store.signals([SHARD], after=first) == [replace(TO_SESSION, id=third)]
-            assert [signal.id for signal in await bench.store.signals([SHARD, "buyer/2"], limit=2)] == [first, second]
-            assert await bench.store.signals(["buyer/3"]) == []
+            assert await bench.signals() == [replace(TO_RUN, id=first), replace(TO_SESSION, id=third)]
+            assert [signal.id for signal in await bench.signals(SHARD, "buyer/2")] == [first, second, third]
+            assert await bench.signals("buyer/3") == []
+
+        self.play(tmp_path, scenario)
+
+    def test_a_reader_goes_on_where_it_was(self, tmp_path: Path) -> None:
+        """Page by page until one is empty, and later from there; one that begins anew finds all that is left."""
+
+        async def scenario(bench: Bench) -> None:
+            shards = [SHARD, "buyer/2"]
+            _, cursor = await bench.store.signals(shards)
+            for number in range(5):
+                await bench.commit(
+                    Transaction(signals=[replace(TO_OTHERS if number == 0 else TO_SESSION, created=number)])
+                )
+            found: list[int] = []
+            page = [TO_OTHERS]
+            while page:
+                page, cursor = await bench.store.signals(shards, cursor, 2)
+                assert len(page) <= 2
+                found += [signal.created for signal in page]
+            assert list(dict.fromkeys(found)) == [0, 1, 2, 3, 4]
+            await bench.commit(Transaction(signals=[TO_OTHERS, replace(TO_SESSION, created=5)]))
+            later, _ = await bench.store.signals([SHARD], cursor)
+            assert [signal.created for signal in later][-1:] == [5]
+            assert [signal.created for signal in await bench.signals()] == [1, 2, 3, 4, 5]
 
         self.play(tmp_path, scenario)
 
@@ -58,7 +81,7 @@ class SignalTests(StoreTests):
             assert created is None
             assert isinstance(ids, list)
             kept = Signal("buyer", "s", "run_1", "cancel", "{}", SHARD, 5, ids[0])
-            assert await bench.store.signals([SHARD]) == await bench.store.run_signals("run_1") == [kept]
+            assert await bench.signals() == await bench.store.run_signals("run_1") == [kept]
 
         self.play(tmp_path, scenario)
 
@@ -69,7 +92,7 @@ class SignalTests(StoreTests):
             [ids] = await bench.commit(Transaction(signals=[TO_RUN, TO_SESSION]))
             assert isinstance(ids, list)
             assert ids[0] == 0
-            assert await bench.store.signals([SHARD]) == [replace(TO_SESSION, id=ids[1])]
+            assert await bench.signals() == [replace(TO_SESSION, id=ids[1])]
 
         self.play(tmp_path, scenario)
 
@@ -83,7 +106,7 @@ class SignalTests(StoreTests):
             assert await bench.commit_one(events=received, consume=ids) is None
             again = await bench.commit_one(events=[bench.event("run_1", 4, "message.received")], consume=ids)
             assert isinstance(again, AlreadySettled)
-            assert await bench.store.signals([SHARD]) == []
+            assert await bench.signals() == []
             assert await bench.seqs() == [1, 2, 3]
 
         self.play(tmp_path, scenario)

@@ -1,4 +1,4 @@
-"""How do our values look as rows, and rows as values? The columns are in the order of the queries in sql/sqlite/."""
+"""How do our values look as rows, and rows as values? The columns are in the order of the queries in sql/*/."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run_row(run: Run, *, seq: int, steps: int) -> Row:
     forked_run, forked_seq = run.forked_from or (None, None)
     return (
         run.id, run.agent, run.version, run.session, run.shard, run.status.value, run.reason, wait_text(run.wait),
-        run.wake_at, run.created, run.updated, run.parent, run.parent_step, run.priority, run.concurrency_key,
+        run.wake_at, run.created, run.updated, run.parent, run.parent_step, int(run.priority), run.concurrency_key,
         run.idempotency_key, run.attempt, run.strikes, forked_run, forked_seq, seq, steps,
     )  # fmt: skip
 

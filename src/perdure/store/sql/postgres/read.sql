@@ -1,0 +1,154 @@
+-- name: run
+-- One run.
+select * from perdure.runs_now where id = %s;
+
+-- name: run_by_key
+-- The run an idempotency key started.
+select * from perdure.runs_now where agent = %s and idempotency_key = %s;
+
+-- name: runs
+-- Runs by a filter: its conditions replace `true`.
+select * from perdure.runs_now where true order by key desc limit %(limit)s;
+
+-- name: session_active
+-- The session's run that has begun and not ended.
+select * from perdure.runs_now
+where agent = %s and session = %s and session is not null
+    and status in ('running', 'waiting', 'paused', 'quarantined');
+
+-- name: session_next
+-- The session's queued run that goes next.
+select * from perdure.runs_now
+where agent = %s and session = %s and session is not null and status = 'queued'
+order by priority desc, key limit 1;
+
+-- name: active
+-- Runs that some owner of these shards had in hand.
+select * from perdure.runs_now where shard = any(%(shards)s) and status = 'running' order by key;
+
+-- name: ready
+-- Queued runs whose session is free, one for each session; the best of each shard, then the best of those.
+-- Those of unknown programs only until their row says so.
+with best as (
+    select first.key, first.priority from unnest(%(shards)s::text[]) as owned (shard)
+    cross join lateral (
+        select run.key, run.priority from perdure.runs as run
+        where run.shard = owned.shard and run.status = 'queued'
+        and (
+            %(after)s::text is null
+            or (-run.priority, run.key) > (
+                select -last.priority, last.key from perdure.runs as last where last.id = %(after)s
+            )
+        )
+        and (
+            %(agents)s::text[] is null or run.wait is null
+            or (run.agent, run.version) in (select * from unnest(%(agents)s::text[], %(versions)s::text[]))
+        )
+        and (
+            run.session is null
+            or run.key = (
+                select other.key from perdure.runs as other
+                where other.agent = run.agent and other.session = run.session and other.status = 'queued'
+                order by other.priority desc, other.key limit 1
+            )
+            and not exists (
+                select from perdure.runs as other
+                where other.agent = run.agent and other.session = run.session
+                    and other.status in ('running', 'waiting', 'paused', 'quarantined')
+            )
+        )
+        order by run.priority desc, run.key limit %(limit)s
+    ) as first
+    order by first.priority desc, first.key limit %(limit)s
+)
+select runs_now.* from best join perdure.runs_now on runs_now.key = best.key
+order by best.priority desc, best.key;
+
+-- name: due
+-- Waiting runs whose timer is due: the earliest of each shard, then the earliest of those.
+with earliest as (
+    select first.key, first.wake_at from unnest(%(shards)s::text[]) as owned (shard)
+    cross join lateral (
+        select run.key, run.wake_at from perdure.runs as run
+        where run.shard = owned.shard and run.status = 'waiting' and run.wake_at <= %(until)s
+        and (
+            %(agents)s::text[] is null
+            or (run.agent, run.version) in (select * from unnest(%(agents)s::text[], %(versions)s::text[]))
+        )
+        order by run.wake_at, run.key limit %(limit)s
+    ) as first
+    order by first.wake_at, first.key limit %(limit)s
+)
+select runs_now.* from earliest join perdure.runs_now on runs_now.key = earliest.key
+order by earliest.wake_at, earliest.key;
+
+-- name: next_due
+-- The earliest timer of a waiting run.
+select min((
+    select min(run.wake_at) from perdure.runs as run
+    where run.shard = owned.shard and run.status = 'waiting' and run.wake_at is not null and (
+        %(agents)s::text[] is null
+        or (run.agent, run.version) in (select * from unnest(%(agents)s::text[], %(versions)s::text[]))
+    )
+))
+from unnest(%(shards)s::text[]) as owned (shard);
+
+-- name: events
+-- A run's journal in its own name, with the prefixes that it shares.
+with recursive stretch as (
+    select shard, id, forked_run, forked_seq, 9223372036854775807 as last from perdure.runs where id = %(run)s
+    union all
+    select origin.shard, origin.id, origin.forked_run, origin.forked_seq, least(stretch.last, stretch.forked_seq)
+    from stretch join perdure.runs as origin on origin.id = stretch.forked_run
+)
+select %(run)s, event.seq, event.type, event.time, event.step, event.attempt, event.data
+from stretch
+join perdure.events as event
+    on event.shard = stretch.shard and event.run = stretch.id and event.seq > %(after)s and event.seq <= stretch.last
+order by event.seq limit %(limit)s;
+
+-- name: signals
+-- What came for the owners of these shards since a snapshot, and the snapshot of this look.
+select snapshot.now, signal.agent, signal.session, signal.run, signal.kind, signal.data, signal.shard, signal.created,
+    signal.id
+from (select pg_current_snapshot()::text as now) as snapshot
+left join lateral (
+    select * from perdure.signals
+    where shard = any(%(shards)s) and id > %(after)s and (
+        %(since)s::pg_snapshot is null
+        or put_in >= pg_snapshot_xmin(%(since)s::pg_snapshot)
+        and not pg_visible_in_snapshot(put_in, %(since)s::pg_snapshot)
+    )
+    order by id limit %(limit)s
+) as signal on true
+order by signal.id;
+
+-- name: run_signals
+-- What waits for one run: addressed to it, or to its session at large.
+select agent, session, run, kind, data, shard, created, id from perdure.signals where run = %(run)s
+union all
+select signal.agent, signal.session, null, signal.kind, signal.data, signal.shard, signal.created, signal.id
+from perdure.runs as run
+join perdure.signals as signal on signal.agent = run.agent and signal.session = run.session and signal.run is null
+where run.id = %(run)s
+order by id;
+
+-- name: ask
+-- One question or approval.
+select id, run, agent, session, shard, step, kind, title, detail, addressee, created, deadline, status, answer,
+    closed_by, note, closed
+from perdure.asks where id = %s;
+
+-- name: asks
+-- Questions and approvals by run, addressee and status, oldest first: conditions replace `true`.
+select id, run, agent, session, shard, step, kind, title, detail, addressee, created, deadline, status, answer,
+    closed_by, note, closed
+from perdure.asks where true order by key limit %(limit)s;
+
+-- name: state
+-- A session's state.
+select name, value from perdure.state where agent = %s and session = %s;
+
+-- name: slots
+-- Into how many shards an agent's sessions are spread.
+select value::integer from perdure.meta where name = 'slots';

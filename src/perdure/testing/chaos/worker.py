@@ -1,0 +1,134 @@
+"""The workers that chaos strikes: real processes, but quick to be born.
+
+Importing takes ten times as long as working between two kills. So one process imports everything and then only forks.
+Each line on its standard input describes a worker; what becomes of workers it says on its standard output. Both are
+JSON: {"name": ..., "url": ...} in; out, with the same name, `born` (process id), `ready` (its node), `frozen`, `ended` (wait
+status), and `complaint`: what a worker should not have had to say.
+
+A worker freezes at SIGUSR1, and its wall clock jumps at SIGUSR2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from perdure.errors import PerdureError
+from perdure.runtime import Runtime
+from perdure.testing.chaos.begins import NotedWorld
+from perdure.testing.workflows import AGENTS, the_world
+from perdure.values.clock import SystemClock
+from perdure.values.json import decode, encode
+from perdure.values.settings import Settings
+
+_PR_SET_PDEATHSIG = 1
+_PIPE_BYTES_MOST = 4096
+_YEAR_US = 365 * 86_400 * 1_000_000
+
+
+def main() -> None:
+    """Start a worker per line of standard input; all end with it."""
+    effects, lease_seconds = sys.argv[1:]
+    warm_up()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    for line in sys.stdin:
+        if os.fork() == 0:
+            keep(decode(line), effects, float(lease_seconds))
+
+
+def keep(worker: dict[str, str], effects: str, lease_seconds: float) -> None:
+    """Have a worker, and say when it has ended."""
+    end_with_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        end_with_parent()
+        asyncio.run(work(worker["name"], worker["url"], effects, lease_seconds))
+        os._exit(1)
+    say(worker["name"], born=pid)
+    _, status = os.waitpid(pid, 0)
+    say(worker["name"], ended=status)
+    os._exit(0)
+
+
+async def work(name: str, url: str, effects: str, lease_seconds: float) -> None:
+    """Be a worker until killed."""
+    logging.basicConfig(handlers=[Complaints(name)], level=logging.WARNING)
+    the_world.set(NotedWorld(effects, name))
+    clock = JumpingClock()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, freeze, name)
+    loop.add_signal_handler(signal.SIGUSR2, clock.jump)
+    if url.startswith("postgres"):
+        url += f"{'&' if '?' in url else '?'}application_name={name}"
+    async with Runtime(url, AGENTS, clock=clock, settings=Settings(lease_seconds=lease_seconds)) as runtime:
+        say(name, ready=runtime.kernel.node)
+        try:
+            await runtime.kernel.followers.failure()
+        except PerdureError as failure:
+            say(name, complaint=f"stopped by itself: {failure}")
+
+
+class JumpingClock(SystemClock):
+    """A wall clock that jumps a year ahead, then back, then a year behind, then back, and so on."""
+
+    def __init__(self) -> None:
+        self._offsets_us = [0, -_YEAR_US, 0, _YEAR_US]
+
+    def now_us(self) -> int:
+        return super().now_us() + self._offsets_us[-1]
+
+    def jump(self) -> None:
+        """The next jump."""
+        self._offsets_us.insert(0, self._offsets_us.pop())
+
+
+class Complaints(logging.Handler):
+    """Hands on what tells of a fault: tracebacks, and whatever asyncio finds wrong."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info is not None or (record.name == "asyncio" and record.levelno >= logging.ERROR):
+            say(self._name, complaint=logging.Formatter().format(record))
+
+
+def freeze(name: str) -> None:
+    """Stop, between two turns of the loop, until SIGCONT.
+
+    Not in the middle of one: a tool that is stopped between its first line and its deed had begun before.
+    """
+    say(name, frozen=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def warm_up() -> None:
+    """Build now what every worker would build again."""
+    for agent in AGENTS:
+        agent.signature.input_schema()
+        agent.signature.output_schema()
+
+
+def end_with_parent() -> None:
+    """Be killed when the process that forked this one ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def say(name: str, **what: Any) -> None:
+    """Tell the driver, in one piece."""
+    line = encode({"name": name, **what}).encode()
+    if len(line) >= _PIPE_BYTES_MOST:  # more would be torn between what others say
+        line = encode({"name": name, "complaint": what["complaint"][-1000:]}).encode()
+    os.write(1, line + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""One store in several databases: families that live in both, and shards that move while they work."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+
+from perdure import Context, Settings, agent, tool
+from perdure.store import ManyStores, MemoryStore, SqliteStore
+from perdure.store.contract import RunFilter
+from tests.scenario.worlds import World, play
+
+
+class Databases(World):
+    """A world whose store is made of two databases."""
+
+    def __init__(self, kind, folder, settings, **options):
+        super().__init__(kind, folder, settings, **options)
+        self._folder = folder
+        self._second = MemoryStore(clock=self.clock)
+
+    def store(self):
+        stores: dict[str, Any] = {"first": self._memory, "second": self._second}
+        if self._memory is None:
+            stores = {name: SqliteStore(str(self._folder / f"{name}.db"), clock=self.clock) for name in stores}
+        return ManyStores(stores, clock=self.clock)
+
+    async def crash(self, rt=None):
+        self._second.bury((rt or self.rt).kernel.node)
+        await super().crash(rt)
+
+    async def places(self):
+        """How many runs there are in each database."""
+        store: Any = self.rt.store
+        places = await store.places()
+        runs = await self.rt.runs(RunFilter(limit=10_000))
+        return {name: sum(places[run.shard] == name for run in runs) for name in ("first", "second")}
+
+
+@pytest.fixture(params=["memory", "sqlite", "memory-evicting", "sqlite-evicting"])
+def world(request, tmp_path):
+    """Two databases of one kind."""
+    store, _, evicting = request.param.partition("-")
+    return Databases(store, tmp_path, Settings(idle_most=0) if evicting else Settings())
+
+
+@tool
+async def multiply(a: int, b: int) -> int:
+    """A step, repeatable."""
+    return a * b
+
+
+@agent
+async def worker(ctx: Context, number: int) -> int:
+    """Answers what its parent sends, and ends when told to."""
+    parent, factor = await ctx.receive("task", tuple[str, int])
+    await ctx.send(parent, "done", [number, await multiply(number, factor)])
+    await ctx.receive("end")
+    return number
+
+
+@agent
+async def boss(ctx: Context, count: int) -> list[int]:
+    """Talks to a child in every session, both ways, and waits for all of them."""
+    children = [ctx.spawn(worker, number, session=f"desk-{number}") for number in range(count)]
+    for number, child in enumerate(children):
+        await ctx.send(child.id, "task", [ctx.run.id, number])
+    answers = [await ctx.receive("done", tuple[int, int]) for _ in children]
+    await ctx.receive("finish")
+    for child in children:
+        await ctx.send(child.id, "end")
+    assert [await child for child in children] == list(range(count))
+    return sorted(product for _, product in answers)
+
+
+COUNT = 24
+RESULT = [number * number for number in range(COUNT)]
+
+
+async def finish(world, run):
+    """Let the family end, and see that everything happened once."""
+    await world.rt.send(run.id, "finish")
+    handle = await world.rt.run(run.id)
+    assert await handle.result(timeout=20) == RESULT
+    journal = await world.types(run)
+    assert journal.count("message.received") == COUNT + 1
+    assert journal.count("child.ended") == COUNT
+    for child in await world.rt.runs(RunFilter(parent=run.id, limit=100)):
+        types = await world.types(child.id)
+        assert types.count("message.received") == 2
+        assert types.count("message.sent") == 1
+
+
+def test_a_family_lives_in_both_databases(world):
+    """Children in sessions of either database get what they are sent, answer, and are waited for."""
+
+    async def scenario():
+        await world.start(boss, worker)
+        run = await world.rt.start(boss, COUNT)
+        await finish(world, run)
+        assert min((await world.places()).values()) > 5
+
+    play(world, scenario)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_family_survives_crashes_while_messages_cross(world, seed):
+    """The worker dies at some moment of the conversation, again and again: nothing is lost or comes twice."""
+    dice = Random(seed)
+
+    async def scenario():
+        await world.start(boss, worker)
+        run = await world.rt.start(boss, COUNT)
+        for _ in range(6):
+            for _ in range(dice.randint(1, 25)):
+                await asyncio.sleep(0)
+            await world.crash()
+            await world.start(boss, worker)
+        await world.clock.advance(1)
+        await finish(world, run)
+
+    play(world, scenario)
+
+
+def test_shards_move_while_their_runs_work(world):
+    """There and back, in the middle of the conversation: whoever lost a shard takes it up where it is now."""
+
+    async def scenario():
+        await world.start(boss, worker)
+        mover = world.store()
+        await mover.open()
+        run = await world.rt.start(boss, COUNT)
+        for shard, place in sorted((await mover.places()).items()):
+            await mover.move_shard(shard, "second" if place == "first" else "first")
+            await world.clock.advance(0.5)
+        assert min((await world.places()).values()) > 5
+        for shard in sorted(await mover.places())[::2]:
+            await mover.move_shard(shard, "second")
+        await world.clock.advance(10)
+        await finish(world, run)
+        await mover.close()
+
+    play(world, scenario)
+
+
+@tool(effect="read")
+async def double(number: int) -> int:
+    """A step that takes a few turns of the loop, in which a shard may move."""
+    for _ in range(number % 7):
+        await asyncio.sleep(0)
+    return 2 * number
+
+
+@agent
+async def leaf(ctx: Context, number: int) -> int:
+    """A child without a session."""
+    return await double(number)
+
+
+@agent
+async def root(ctx: Context, turn: int) -> int:
+    """Has children of its own, born where it lives, one generation after the other."""
+    total = sum([await child for child in [ctx.spawn(leaf, number) for number in range(8)]])
+    return await ctx.spawn(root, turn - 1) if turn else total
+
+
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))])
+def test_anything_may_move_and_crash_at_any_moment(world, seed):
+    """Two nodes, families with and without sessions, shards that move at random: all ends well, once."""
+    dice = Random(seed)
+
+    async def scenario():
+        nodes = [await world.start(boss, worker, root, leaf) for _ in range(2)]
+        mover = world.store()
+        await mover.open()
+        talk = await nodes[0].start(boss, COUNT)
+        trees = [await node.start(root, 3) for node in nodes * 3]
+        for _ in range(40):
+            shard = dice.choice(sorted(await mover.places()))
+            await mover.move_shard(shard, dice.choice(["first", "second"]))
+            for _ in range(dice.randint(0, 30)):
+                await asyncio.sleep(0)
+            if dice.random() < 0.1:
+                await world.crash(nodes.pop(dice.randrange(2)))
+                nodes.append(await world.start(boss, worker, root, leaf))
+            if dice.random() < 0.3:
+                await world.clock.advance(1)
+        await mover.close()
+        await world.clock.advance(20)
+        for tree in trees:
+            assert await (await world.rt.run(tree.id)).result(timeout=20) == 56
+        await finish(world, talk)
+
+    play(world, scenario)
+
+
+def test_a_key_starts_one_run_whichever_node_is_asked(world):
+    """In sessions of both databases, and without one: from two nodes at the same time."""
+
+    @agent
+    async def greeter(ctx: Context, name: str) -> str:
+        return f"hello {name}"
+
+    async def scenario():
+        nodes = [await world.start(greeter), await world.start(greeter)]
+        for number in range(12):
+            session = None if number % 3 == 0 else f"s{number}"
+            runs = await asyncio.gather(
+                *(node.start(greeter, "ann", session=session, idempotency_key=f"k{number}") for node in nodes * 2)
+            )
+            assert len({run.id for run in runs}) == 1
+            handle = await nodes[0].run(runs[0].id)
+            assert await handle.result(timeout=10) == "hello ann"
+        # The same key for two sessions is still one run.
+        runs = await asyncio.gather(
+            *(nodes[n % 2].start(greeter, "bob", session=f"t{n}", idempotency_key="same") for n in range(8))
+        )
+        assert len({run.id for run in runs}) == 1
+        assert len(await world.rt.runs(RunFilter(limit=100))) == 13
+
+    play(world, scenario)
+
+
+def test_what_has_no_session_stays_with_whom_it_came_from(world):
+    """Children and forks without a session live in the database of their parent or original, born there."""
+
+    async def scenario():
+        await world.start(root, leaf)
+        runs = [await world.rt.start(root, 0) for _ in range(6)]
+        assert [await run.result(timeout=10) for run in runs] == [56] * 6
+        forks = [await world.rt.fork(run.id, at=3) for run in runs]
+        assert [await fork.result(timeout=10) for fork in forks] == [56] * 6
+        places = await world.rt.store.places()
+        home = {run.id: places[run.shard] for run in await world.rt.runs(RunFilter(limit=1000))}
+        assert set(home.values()) == {"first", "second"}
+        for run in await world.rt.runs(RunFilter(limit=1000)):
+            origin = run.parent or (run.forked_from or (run.id,))[0]
+            assert home[run.id] == home[origin]
+        for store in world.rt.store._members.stores:
+            assert await store.parcels() == []
+
+    play(world, scenario)
