@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from perdure.errors import AlreadyExists
 from perdure.store import MemoryStore, SqliteStore
-from perdure.store.many import ManyStores
 from perdure.store.contract import RunFilter, Transaction
+from perdure.store.many import ManyStores
 from perdure.testing.store_conformance import StoreConformance
 
 
@@ -38,7 +39,7 @@ class ManyConformance(StoreConformance):
 class TestManyMemoryStores(ManyConformance):
     """Another process is another ManyStores object on the same two."""
 
-    members: WeakKeyDictionary[ManyStores, dict[str, MemoryStore]] = WeakKeyDictionary()
+    members: ClassVar[WeakKeyDictionary[ManyStores, dict[str, MemoryStore]]] = WeakKeyDictionary()
 
     def make_store(self, path, clock):
         return self._on({"a": MemoryStore(clock=clock), "b": MemoryStore(clock=clock)}, clock)

@@ -108,7 +108,7 @@ async def answers(store: Store, client: Client) -> list[Any]:
         found += [await store.ready(shards, 3, programs=[("a", "v1")], after=run) for run in client.ends]
         found += [await store.next_due(shards), await store.signals(shards, limit=3)]
     found += [await store.runs(RunFilter(limit=5)), await store.asks(), await store.asks(to="ann", status=None)]
-    found += [await store.shards(), await store.nodes()]
+    found += [await store.shards(), await store.nodes(), await store.backlog(until)]
     return found
 
 

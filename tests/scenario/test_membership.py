@@ -11,7 +11,7 @@ import pytest
 from perdure import Context, Settings, agent, tool
 from perdure.errors import StoreBusy
 from perdure.testing.clock import settle
-from tests.scenario.worlds import Box, play
+from tests.scenario.worlds import Box, World, play
 
 LEASE = Settings().lease_seconds
 
@@ -263,6 +263,25 @@ def test_runs_of_a_dead_node_move_within_a_fraction_of_a_second_of_its_lease(wor
         async with asyncio.timeout(10):
             assert {await (await second.run(run.id)).result() for run in runs} == {1}
         await world.crash(first)
+
+    play(world, scenario)
+
+
+def test_among_many_nodes_too_what_one_leaves_is_taken_soon(tmp_path):
+    """Each of them looks seldom by itself: it hears of a release, and knows when a lease runs out."""
+    world = World("memory", tmp_path, Settings())
+
+    async def scenario():
+        nodes = [await world.start(resting) for _ in range(8)]
+        assert await share_out(world, *nodes) == [2] * 8
+        await world.stop(nodes[0])
+        await let_pass(world, 0.2)
+        assert sum(len(node.kernel.leases.shards) for node in nodes[1:]) == 16
+        nodes[1].kernel.kill()
+        [dead] = [node for node in await nodes[2].store.nodes() if node.id == nodes[1].kernel.node]
+        await let_pass(world, (dead.expires - world.clock.now_us()) / 1e6 + 0.15)
+        assert sum(len(node.kernel.leases.shards) for node in nodes[2:]) == 16
+        await world.crash(nodes[1])
 
     play(world, scenario)
 

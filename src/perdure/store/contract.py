@@ -230,6 +230,21 @@ class Shard:
     alive: bool
 
 
+class Backlog(NamedTuple):
+    """What the owner of a shard has yet to do. Moments are those of the oldest, in microseconds since the epoch."""
+
+    shard: str
+    #: runs that could begin: their session is free, and nobody paused them
+    queued: int
+    queued_since: int | None
+    #: runs whose timer is due
+    due: int
+    due_since: int | None
+    #: signals to runs that could take them: running or waiting
+    unread: int
+    unread_since: int | None
+
+
 #: How long a node that died is still listed.
 DEAD_KEPT_SECONDS = 3600.0
 
@@ -341,6 +356,12 @@ class Store(Protocol):
 
     async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
         """The earliest wake_at of a waiting run of these shards and programs, or None."""
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        """What every shard's owner has yet to do at `now`, by shard; those without anything are left out.
+
+        For people and autoscalers, not for owners: it looks through all that is queued.
+        """
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         """Take those of `shards` that are free, expired or whose owner is known dead; epochs grow by one."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from perdure.agents.agent import AnyAgent
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, StoreBusy
 from perdure.runtime import RunHandle, Runtime
 from perdure.store.contract import RunFilter
 from perdure.testing import workflows as flows
@@ -76,7 +76,9 @@ class Load:
 
     async def _open_runs(self) -> list[Run]:
         statuses = tuple(status for status in RunStatus if not status.terminal)
-        return await self._runtime.runs(RunFilter(statuses=statuses, limit=1_000))
+        while True:
+            with contextlib.suppress(StoreBusy):  # the store waits before it says so
+                return await self._runtime.runs(RunFilter(statuses=statuses, limit=1_000))
 
     async def _try(self, request: Callable[[], Awaitable[None]]) -> None:
         with contextlib.suppress(PerdureError):
@@ -109,8 +111,13 @@ class Load:
 
     async def _watch(self, handle: RunHandle[Any]) -> None:
         """Whatever is shown to a follower counts as acknowledged."""
-        async for event in handle.events():
-            self._history.note("saw!", run=event.run, seq=event.seq, type=event.type, raw=event.raw)
+        seen, ended = 0, False
+        while not ended:
+            with contextlib.suppress(StoreBusy):
+                async for event in handle.events(seen):
+                    self._history.note("saw!", run=event.run, seq=event.seq, type=event.type, raw=event.raw)
+                    seen = event.seq
+                ended = True
 
     async def _disturb(self, run: Run) -> None:
         match self._dice.randint(1, 12):
@@ -138,7 +145,8 @@ class Load:
             elif kind == "unknown":
                 self._world.read()
                 await flows.settle_unknown(self._runtime, self._world, run.id, (run.wait or {})["step"])
-        await flows.decide_asks(self._runtime, lambda what, id: self._history.note(what, ask=id))
+        with contextlib.suppress(StoreBusy):
+            await flows.decide_asks(self._runtime, lambda what, id: self._history.note(what, ask=id))
 
     async def _release(self, run: Run) -> None:
         self._history.note("release", run=run.id)

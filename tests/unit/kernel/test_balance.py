@@ -124,6 +124,21 @@ def test_nodes_that_come_and_go_move_only_what_they_must():
         assert max(room.holdings) - min(room.holdings) <= 1
 
 
+def test_what_is_even_stays_whoever_has_the_odd_one():
+    """The order of the nodes is no reason to move a shard."""
+    for odd in range(3):
+        held = [node for number in range(3) for node in [f"n{number}"] * (6 if number == odd else 5)]
+        room = Room(16, ["n0", "n1", "n2"], {f"a:{slot}": node for slot, node in enumerate(held)})
+        assert room.settle(random.Random(1)) == room.moves == 0
+
+
+def test_no_more_is_given_than_those_lack_who_can_take_it():
+    """What a third one lacks, which cannot, stays."""
+    owners = {f"a:{slot}": "old" for slot in range(12)}
+    given = shards_to_give("old", ["old", "both", "new"], owners, no_cost, lambda node, _: node != "new")
+    assert len(given) == 4
+
+
 def test_what_is_cheapest_to_move_is_given():
     """Shards in which much moves stay."""
     owners = {f"a:{slot}": "old" for slot in range(4)}

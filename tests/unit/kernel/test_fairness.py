@@ -16,13 +16,13 @@ from perdure.values.settings import Settings
 
 
 class Limited:
-    """Agents with one limit each; those that have none in `places` are not limited."""
+    """Limits by name: `agent`, or `agent/key`. What is not named is not limited."""
 
-    def __init__(self, **places):
-        self._doors = {agent: Places(agent, WEIGHTS, held) for agent, held in places.items()}
+    def __init__(self, places):
+        self._doors = {name: Places(name, WEIGHTS, held) for name, held in places.items()}
 
     def doors(self, agent, key, *, begins):
-        return (self._doors[agent],) if agent in self._doors else ()
+        return tuple(self._doors[name] for name in (agent, f"{agent}/{key}") if name in self._doors)
 
     def doors_at_once(self, agent, key):
         return self.doors(agent, key, begins=True)
@@ -37,7 +37,7 @@ class Queue:
     def __init__(self, most=1, **places):
         self.moved: list[str] = []
         self.moving: list[str] = []
-        self.dispatcher = Dispatcher(most, Limited(**places), weights=WEIGHTS)
+        self.dispatcher = Dispatcher(most, Limited(places), weights=WEIGHTS)
         self._created = 0
 
     def offer(self, key, count=1, *, agent="a", priority=0):
@@ -145,53 +145,60 @@ def test_a_weight_that_gives_no_turns_or_all_of_them_is_refused(weight):
 
 
 class Model:
-    """What a dispatcher should do, said simply: all that wait in one list, looked through from the start each time."""
+    """What a dispatcher should do, said simply: each time, all that wait are looked through."""
 
     def __init__(self, most, places):
-        self.places = {"node": most} | places
+        self._most = most
+        self._places = places
+        #: run -> agent, key
         self.moving: dict[str, tuple[str, str]] = {}
+        #: run -> agent, key, priority
         self.waiting: dict[str, tuple[str, str, int]] = {}
 
-    def room(self, agent):
-        used = sum(1 for one, _ in self.moving.values() if one == agent)
-        return len(self.moving) < self.places["node"] and used < self.places.get(agent, 1_000)
+    def move(self, run):
+        """The dispatcher moves a run: it must have room, and nobody like it may be more urgent."""
+        agent, key, priority = self.waiting.pop(run)
+        assert self._room(agent, key), run
+        assert priority == max([priority, *(p for *like, p in self.waiting.values() if like == [agent, key])]), run
+        self.moving[run] = (agent, key)
 
-    def stuck(self):
-        """True when nobody who waits has room, which is when a dispatcher may leave them waiting."""
-        return not any(self.room(agent) for agent, _, _ in self.waiting.values())
+    def nobody_could_move(self):
+        """True when there is room for none of those that wait."""
+        return not any(self._room(agent, key) for agent, key, _ in self.waiting.values())
+
+    def _room(self, agent, key):
+        used = Counter(name for one, other in self.moving.values() for name in (one, f"{one}/{other}"))
+        full = any(used[name] >= self._places.get(name, 1_000) for name in (agent, f"{agent}/{key}"))
+        return len(self.moving) < self._most and not full
 
 
 def test_at_random_it_agrees_with_a_simple_model():
-    """Who gets a place has room and is the most urgent of its agent that waits; nobody waits who has room."""
+    """Who gets a place has room, and nobody like it is more urgent; nobody waits who has room."""
     for seed in range(150):
         dice = random.Random(seed)
-        places = {"a": 1, "b": 2}
-        model = Model(4, places)
-        dispatcher = Dispatcher(4, Limited(**places), weights=WEIGHTS)
-
-        def move(run, model=model):
-            agent, key, priority = model.waiting.pop(run)
-            assert model.room(agent), run
-            rivals = [p for other, k, p in model.waiting.values() if (other, k) == (agent, key)]
-            assert priority >= max(rivals, default=priority), run
-            model.moving[run] = (agent, key)
-
+        places = {"a": 2, "a/x": 1, "b": 3, "b/x": 1, "b/y": 2}
+        model = Model(6, places)
+        dispatcher = Dispatcher(6, Limited(places), weights=WEIGHTS)
         for n in range(80):
             agent, key, priority = dice.choice("abc"), dice.choice(["heavy", "x", "y"]), dice.randrange(3)
             model.waiting[f"r{n}"] = (agent, key, priority)
-            dispatcher.offer(f"r{n}", agent, key, priority, n, partial(move, f"r{n}"), begins=dice.random() < 0.5)
+            dispatcher.offer(f"r{n}", agent, key, priority, n, partial(model.move, f"r{n}"), begins=dice.random() < 0.5)
             for _ in range(dice.randrange(3)):
-                if dice.random() < 0.3 and model.waiting:
-                    gone = dice.choice(sorted(model.waiting))
-                    del model.waiting[gone]
-                    dispatcher.withdraw(gone)
-                elif model.moving:
-                    done = dice.choice(sorted(model.moving))
-                    del model.moving[done]
-                    dispatcher.release(done)
-            assert model.stuck()
+                _end_or_withdraw(model, dispatcher, dice)
+            assert model.nobody_could_move()
             assert (dispatcher.moving, dispatcher.queued) == (len(model.moving), len(model.waiting))
         while model.moving:
-            done = model.moving.popitem()[0]
-            dispatcher.release(done)
+            dispatcher.release(model.moving.popitem()[0])
+            assert model.nobody_could_move()
         assert (dispatcher.moving, dispatcher.queued, dispatcher._lanes) == (0, 0, {})
+
+
+def _end_or_withdraw(model, dispatcher, dice):
+    if dice.random() < 0.3 and model.waiting:
+        gone = dice.choice(sorted(model.waiting))
+        del model.waiting[gone]
+        dispatcher.withdraw(gone)
+    elif model.moving:
+        done = dice.choice(sorted(model.moving))
+        del model.moving[done]
+        dispatcher.release(done)

@@ -284,6 +284,34 @@ def test_runs_whose_places_others_have_are_stopped():
     run(scenario, 2, a=5)
 
 
+def test_an_answer_that_comes_after_the_share_was_lost_counts_no_more():
+    """By then others may have what it says."""
+
+    async def scenario(cluster):
+        first, second = cluster.nodes
+        answer = asyncio.Event()
+
+        async def share(node, wishes):
+            shares = await cluster.memory.share(node, wishes)
+            await answer.wait()
+            return shares
+
+        first.store.share = share
+        first.want(count=5)
+        await settle()
+        first.cut_off = True
+        for _ in range(12):
+            await cluster.pass_time(0.5)
+        first.lose()
+        second.want(count=5)
+        await settle()
+        answer.set()
+        await settle()
+        assert cluster.moving == [0, 5]
+
+    run(scenario, 2, a=5)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_happens_no_more_move_than_allowed(seed):
     """Slow answers, lost answers, nodes cut off for longer than their lease: the sum over all nodes keeps the limit."""
@@ -292,38 +320,43 @@ def test_whatever_happens_no_more_move_than_allowed(seed):
 
     async def scenario(cluster):
         for _ in range(120):
-            node = dice.choice(cluster.nodes)
-            match dice.randrange(6):
-                case 0 | 1:
-                    node.want(count=dice.randrange(1, 6))
-                case 2 | 3 if node.moving:
-                    node.end()
-                case 4 if dice.random() < 0.3:
-                    node.cut_off = True
-                case 5:
-                    node.cut_off = False
-            for other in cluster.nodes:  # as kernel/membership.py does
-                if cluster.clock.monotonic() - other.beat_at >= 0.9 * LEASE:
-                    other.lose()
-            assert sum(cluster.moving) <= limit
-            if dice.random() < 0.5:
-                for _ in range(dice.randrange(5)):
-                    await asyncio.sleep(0)
-                    assert sum(cluster.moving) <= limit
-            else:
-                await cluster.pass_time(0.2)
+            _do_something(dice.choice(cluster.nodes), dice)
+            for node in cluster.nodes:  # as kernel/membership.py does
+                if cluster.clock.monotonic() - node.beat_at >= 0.9 * LEASE:
+                    node.lose()
+            for _ in range(dice.randrange(5)):
+                await asyncio.sleep(0)
                 assert sum(cluster.moving) <= limit
-        for node in cluster.nodes:
-            node.cut_off = False
-        for _ in range(600):
-            await cluster.pass_time(0.5)
-            for node in cluster.nodes:
-                node.end(len(node.moving))
-            if not any(node.dispatcher.queued for node in cluster.nodes):
-                return
-        raise AssertionError([node.dispatcher.queued for node in cluster.nodes])
+            if dice.random() < 0.5:
+                await cluster.pass_time(0.2)
+            assert sum(cluster.moving) <= limit
+        await _work_off(cluster)
 
     run(scenario, 3, dice=dice, a=limit)
+
+
+def _do_something(node, dice):
+    match dice.randrange(6):
+        case 0 | 1:
+            node.want(count=dice.randrange(1, 6))
+        case 2 | 3 if node.moving:
+            node.end()
+        case 4 if dice.random() < 0.3:
+            node.cut_off = True
+        case 5:
+            node.cut_off = False
+
+
+async def _work_off(cluster):
+    for node in cluster.nodes:
+        node.cut_off = False
+    for _ in range(600):
+        await cluster.pass_time(0.5)
+        for node in cluster.nodes:
+            node.end(len(node.moving))
+        if not any(node.dispatcher.queued for node in cluster.nodes):
+            return
+    raise AssertionError([node.dispatcher.queued for node in cluster.nodes])
 
 
 # Rates.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from perdure.store.contract import Ask, RunFilter, Shard
+from perdure.store.contract import Ask, Backlog, RunFilter, Shard
 from perdure.store.many.finding import Finding
 from perdure.store.many.members import Members
 from perdure.store.many.merging import age, merged
@@ -53,6 +53,11 @@ class Lists:
         return sorted(
             (shard for shard in counted if self._places.of(shard.name) is not None), key=lambda shard: shard.name
         )
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        """As the contract says."""
+        counted = await self._finding.counted(await self._members.all(lambda store: store.backlog(now)))
+        return sorted((row for rows in counted for row in rows), key=lambda row: row.shard)
 
     async def state(self, agent: str, session: str) -> dict[str, str]:
         """As the contract says."""

@@ -14,6 +14,7 @@ from typing import TypeVar
 from perdure.errors import InvalidSetting, StoreBusy
 from perdure.store.contract import (
     Ask,
+    Backlog,
     Cursor,
     Lease,
     Node,
@@ -135,6 +136,9 @@ class ManyStores:
 
     async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
         return await self._queues.next_due(shards, programs)
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        return await self._lists.backlog(now)
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         self._rounds.start()

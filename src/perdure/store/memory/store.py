@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from perdure.errors import InvalidSetting
 from perdure.store.contract import (
     Ask,
+    Backlog,
     Cursor,
     Lease,
     Node,
@@ -29,6 +30,7 @@ from perdure.store.contract import (
 from perdure.store.exchange import Parcel
 from perdure.store.member import ShardRows
 from perdure.store.memory import moving
+from perdure.store.memory.backlog import backlog
 from perdure.store.memory.commit import Commit
 from perdure.store.memory.data import Data, Journal, Ownership
 from perdure.store.memory.nodes import Nodes
@@ -160,6 +162,9 @@ class MemoryStore:
 
     async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
         return min((wake_at for wake_at, _ in self._timers(shards, programs)), default=None)
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        return backlog(self._data, now)
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         leases = []

@@ -8,6 +8,7 @@ signals, events) would hide; `stretches` parts a batch where they do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -174,9 +175,11 @@ class Batch:
             raise AlreadySettled(f"run {run} has ended: its status cannot become {update.status}")
         tail.ended = update.status.terminal
         if run in self._updates:
+            # Another object: the caller's is written as it is if the earlier transaction turns out to be refused.
             earlier = self._updates[run][0]
-            update.attempt = earlier.attempt if update.attempt is None else update.attempt
-            update.strikes = earlier.strikes if update.strikes is None else update.strikes
+            attempt = earlier.attempt if update.attempt is None else update.attempt
+            strikes = earlier.strikes if update.strikes is None else update.strikes
+            update = replace(update, attempt=attempt, strikes=strikes)
         self._updates[run] = (update, tail)
 
     def _open(self, ask: Ask) -> None:

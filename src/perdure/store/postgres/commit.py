@@ -12,7 +12,7 @@ of its writer, noted in the row of the writer by the same transaction:
   his own: where a standby must confirm commits, that write returns only after the standby has all that came before.
 - The number is there: the batch is durable, and the note says what became of it.
 - It is not: the same batch goes out again under the same number. Should the first request arrive after all, one of the
-  two finds the number taken and changes nothing (PD000).
+  two finds the number taken and changes nothing (PD000); if it is the second, the row is asked again.
 
 A commit that the standby did not confirm in time ends with a warning, not with an error: durable here, perhaps lost with
 this machine. It counts as an answer that was lost.
@@ -29,12 +29,12 @@ from typing import Any
 import psycopg
 
 from perdure.errors import AlreadyExists, AlreadySettled, Fenced, NotFound, PerdureError, SessionBusy, StoreBroken, StoreError
-from perdure.store.contract import Fence, Transaction
+from perdure.store.contract import Fence, Statement, Transaction
 from perdure.store.postgres import failures
 from perdure.store.postgres.batch import Batch, alone, stretches
 from perdure.store.postgres.connections import REQUEST_SECONDS, Connection, Connections, drop, pauses
 from perdure.store.postgres.journals import Tails
-from perdure.store.postgres.statements import run_statement
+from perdure.store.postgres.statements import run_statements
 from perdure.store.queries import load_queries
 
 _SQL = load_queries("postgres", "commit")
@@ -139,6 +139,9 @@ class Committer:
             outcomes += await self._write(stretch)
         await self._ask(_SQL["note"], [self.id, self._number + 1, self._begin_try(outcomes)])
         await self._command("commit")
+        if any(work.statements for work in batch) and not self._connections.pooled:
+            # What a user's SQL may have left to the session: temporary tables, locks, settings.
+            await self._command("discard all")
         return outcomes
 
     async def _write(self, works: Sequence[Transaction]) -> list[Outcome]:
@@ -170,16 +173,22 @@ class Committer:
             if len(works) == 1:
                 await self._check_sessions(work)
         put = await self._ask(_SQL["write"], together.request())
-        for work in works:
-            for statement in work.statements:
-                assert self._connection is not None
-                await run_statement(self._connection, statement)
+        if works[0].statements:  # then it is alone
+            await self._run(works[0].statements)
         return list(together.outcomes(put))
+
+    async def _run(self, statements: Sequence[Statement]) -> None:
+        connection = self._connection
+        assert connection is not None
+        async with asyncio.timeout(REQUEST_SECONDS):
+            await run_statements(connection, statements)
 
     async def _check_sessions(self, work: Transaction) -> None:
         for new in work.create:
             run = new.run
             if new.session_must_be_free and run.session is not None and await self._taken(work) is None:
+                # Two nodes that look at the same time would both find it free: the second waits for the first.
+                await self._rows(_SQL["lock_shard"], (run.shard,))
                 rows = await self._rows(_SQL["session_taken"], (run.agent, run.session))
                 if rows:
                     raise SessionBusy(
@@ -251,7 +260,7 @@ class Committer:
     # When an answer was lost.
 
     def _begin_try(self, answer: Batch | list[Outcome]) -> int:
-        """From here on an answer may be lost: what it would be, or what reads it from the note."""
+        """From here on an answer may be lost: what it would be, or what reads it from the note. The try's number."""
         self._tried += 1
         self._unsure.tries[self._tried] = answer
         return self._tried
@@ -285,8 +294,6 @@ class Committer:
 
     async def _command(self, sql: str) -> None:
         await self._rows(sql, ())
-        if sql == "commit" and self._warned:
-            raise TimeoutError("the standby has not confirmed a commit")
 
     async def _rows(self, sql: str, values: Any) -> list[tuple[Any, ...]]:
         connection = self._connection

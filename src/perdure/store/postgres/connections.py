@@ -25,8 +25,6 @@ T = TypeVar("T")
 Connection: TypeAlias = "psycopg.AsyncConnection[tuple[Any, ...]]"
 Params: TypeAlias = "Sequence[Any] | Mapping[str, Any]"
 
-#: Connections for reads; one more commits and one listens.
-_READERS_MOST = 4
 #: How long one request may take before the connection counts as lost. A lease is over by then.
 REQUEST_SECONDS = 15.0
 #: How long a call goes on trying while the server is away.
@@ -38,25 +36,20 @@ _DEFAULTS: dict[str, Any] = {
     "target_session_attrs": "read-write", "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2,
     "keepalives_count": 3, "tcp_user_timeout": 10_000, "application_name": "perdure",
 }  # fmt: skip
-#: What a server does by itself when we are gone: locks must not outlive their owner. Our statements are small and always
-#: the same: planning them anew for their values, or compiling them, costs more than running them.
+#: What a server does by itself when we are gone: locks must not outlive their owner's lease. Our statements are small and
+#: always the same: planning them anew for their values, or compiling them, costs more than running them.
 _SESSION = (
-    f"-c statement_timeout={REQUEST_SECONDS:.0f}s -c idle_in_transaction_session_timeout=10s "
+    f"-c statement_timeout={REQUEST_SECONDS:.0f}s -c idle_in_transaction_session_timeout=4s "
     f"-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 "
     f"-c jit=off -c plan_cache_mode=force_generic_plan"
 )
 
 
 class Connections:
-    """The ways to one database, for one event loop."""
+    """The ways to one database, for one event loop; `most` are lent at a time, to calls that take turns."""
 
-    def __init__(self, url: str) -> None:
-        try:
-            given = conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            raise InvalidSetting(
-                f"this is no PostgreSQL URL ({error}); write postgresql://user@host:5432/database"
-            ) from None
+    def __init__(self, url: str, most: int) -> None:
+        given = _read_url(url)
         self._given = {**_DEFAULTS, **given}
         self.url = url
         #: the database, as errors name it
@@ -64,7 +57,7 @@ class Connections:
         #: a pooler stands between
         self.pooled = False
         self._free: list[Connection] = []
-        self._room = asyncio.Semaphore(_READERS_MOST)
+        self._room = asyncio.Semaphore(most)
         self._closed = False
 
     async def open(self) -> None:
@@ -82,7 +75,9 @@ class Connections:
             await self._free.pop().close()
 
     async def connect(self) -> Connection:
-        """One more connection, which is the caller's. Raises the driver's errors."""
+        """One more connection, which is the caller's. Raises the driver's errors; StoreError when the store is closed."""
+        if self._closed:
+            raise StoreError(f"{self.place}: the store is closed. Call open() first.")
         if self.pooled:
             return await self._connect({})
         try:
@@ -92,7 +87,11 @@ class Connections:
                 raise
             self.pooled = True
             return await self._connect({})
-        row = await (await connection.execute("select pg_backend_pid()")).fetchone()
+        try:
+            row = await (await connection.execute("select pg_backend_pid()")).fetchone()
+        except BaseException:
+            await drop(connection)
+            raise
         self.pooled = row is not None and row[0] != connection.pgconn.backend_pid
         connection.prepare_threshold = None if self.pooled else 2
         return connection
@@ -106,21 +105,25 @@ class Connections:
 
         return await self.use(run)
 
-    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Do `work` in a transaction; all of it may be repeated. Raises StoreError."""
+    async def transact(
+        self, work: Callable[[Connection], Awaitable[T]], seconds: float | None = REQUEST_SECONDS
+    ) -> T:
+        """Do `work` in a transaction; all of it may be repeated. Without `seconds` it may take its time. Raises StoreError."""
 
         async def run(connection: Connection) -> T:
             async with connection.transaction():
+                if seconds is None:
+                    await connection.execute("set local statement_timeout = 0")
                 return await work(connection)
 
-        return await self.use(run)
+        return await self.use(run, seconds)
 
-    async def use(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def use(self, work: Callable[[Connection], Awaitable[T]], seconds: float | None = REQUEST_SECONDS) -> T:
         """Do `work`, which may be repeated, on a free connection, again while the server is away. Raises StoreError."""
         give_up = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
         for pause in pauses():
             try:
-                async with self._borrowed() as connection, asyncio.timeout(REQUEST_SECONDS):
+                async with self._borrowed() as connection, asyncio.timeout(seconds):
                     return await work(connection)
             except (psycopg.Error, OSError, TimeoutError) as error:
                 late = asyncio.get_running_loop().time() > give_up
@@ -131,16 +134,16 @@ class Connections:
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[Connection]:
-        if self._closed:
-            raise StoreError(f"{self.place}: the store is closed. Call open() first.")
         async with self._room:
             connection = self._free.pop() if self._free else await self.connect()
             sound = False
             try:
                 yield connection
                 sound = True
-            except psycopg.Error:
-                sound = not connection.closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+            except psycopg.Error as error:
+                # One whose server became a standby lives on: the next try must look for the new primary.
+                idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                sound = idle and not connection.closed and not is_away(error)
                 raise
             finally:
                 if sound and not self._closed:
@@ -152,6 +155,21 @@ class Connections:
         info = conninfo.make_conninfo(**{**self._given, **extra})
         async with asyncio.timeout(REQUEST_SECONDS):
             return await psycopg.AsyncConnection.connect(info, autocommit=True, prepare_threshold=None)
+
+
+def _read_url(url: str) -> dict[str, Any]:
+    """What the URL says. The errors do not repeat it: what cannot be read may be a part of the password."""
+    try:
+        given = conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        given = {"host": "@"}
+    ports = str(given.get("port", "5432")).split(",")
+    if "@" in f"{given.get('host', '')}{given.get('dbname', '')}" or not all(port.isdecimal() or not port for port in ports):
+        raise InvalidSetting(
+            "this is no PostgreSQL URL: write postgresql://user:password@host:5432/database?option=value, with the "
+            "characters : / ? # [ ] @ % of a password as %3A %2F %3F %23 %5B %5D %40 %25"
+        )
+    return given
 
 
 async def drop(connection: Connection) -> None:

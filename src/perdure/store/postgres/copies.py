@@ -15,16 +15,18 @@ from pathlib import Path
 from psycopg import conninfo
 
 from perdure.errors import InvalidSetting, StoreError
-from perdure.store.postgres.connections import Connections
+from perdure.store.postgres.connections import Connection, Connections
 from perdure.store.queries import load_queries
 
 
 async def find_problems(connections: Connections) -> list[str]:
     """What is wrong with the journals and rows; empty when all is sound."""
-    problems: list[str] = []
-    for sql in load_queries("postgres", "check").values():
-        problems += [str(found) for (found,) in await connections.fetch(sql)]
-    return problems
+
+    async def look(connection: Connection) -> list[str]:
+        cursors = [await connection.execute(sql) for sql in load_queries("postgres", "check").values()]
+        return [str(found) for cursor in cursors for (found,) in await cursor.fetchall()]
+
+    return await connections.transact(look, seconds=None)
 
 
 def back_up(url: str, place: str, target: str) -> None:

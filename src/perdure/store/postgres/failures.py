@@ -5,21 +5,35 @@ SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html. 
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 
 from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreReadOnly
 
 #: Our functions' own refusals.
 FENCED, ASK_CLOSED, SIGNAL_GONE, RUN_ENDED = "PD001", "PD002", "PD003", "PD004"
-COMMITTED_BEFORE = "PD000"
 REFUSALS = frozenset({FENCED, ASK_CLOSED, SIGNAL_GONE, RUN_ENDED})
+#: Another try of the same batch has been committed: to be looked up.
+COMMITTED_BEFORE = "PD000"
 
-#: A row collides, or a value does not fit: a transaction by itself is at fault.
+#: A time limit, or somebody, has ended a statement.
+CANCELLED = "57014"
+NOT_ALLOWED = "42501"
 _UNIQUE_VIOLATION = "23505"
+#: A value does not fit, a row collides, too much at once: a transaction by itself is at fault.
+_AT_FAULT = frozenset({"22", "23", "54"})
 #: Two nodes waited for each other: one of them was undone and may simply try again.
-_TRY_AGAIN = frozenset({"40001", "40P01"})
+_TRY_AGAIN = frozenset({"40001", "40P01", COMMITTED_BEFORE})
 #: Shut down, crashed or starting up; a standby; too many connections; cancelled by a time limit.
-_AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "25P03", "25P04", "53300", "57014", "55P03"})
+_AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "25P03", "25P04", "53300", CANCELLED, "55P03"})
+
+# While a connection is being made there is no code, only what the server (or PgBouncer) says, in English by default.
+_NO_DATABASE = re.compile(r'database ".*" does not exist|no such database')
+_NOT_LET_IN = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|role \".*\" does not exist|no such user|"
+    r"not permitted to log in|permission denied for database"
+)
 
 
 def is_collision(error: psycopg.Error) -> bool:
@@ -30,12 +44,12 @@ def is_collision(error: psycopg.Error) -> bool:
 def is_refusal(error: psycopg.Error) -> bool:
     """One of the transactions cannot be accepted; the others may."""
     code = error.sqlstate or ""
-    return code in REFUSALS or code[:2] in {"22", "23"} or isinstance(error, psycopg.DataError)
+    return code in REFUSALS or code[:2] in _AT_FAULT or isinstance(error, psycopg.DataError)
 
 
-def is_undone(error: psycopg.Error) -> bool:
-    """Nothing happened, and nothing speaks against trying again at once."""
-    return error.sqlstate in _TRY_AGAIN
+def is_undone(error: BaseException) -> bool:
+    """Nothing happened by this try, and nothing speaks against another at once."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _TRY_AGAIN
 
 
 def is_away(error: BaseException) -> bool:
@@ -44,28 +58,34 @@ def is_away(error: BaseException) -> bool:
         return True
     if not isinstance(error, psycopg.Error):
         return False
-    code = error.sqlstate
-    return isinstance(error, psycopg.OperationalError) and code is None or code in _AWAY or (code or "")[:2] == "08"
+    if error.sqlstate is None:
+        said = str(error)
+        return isinstance(error, psycopg.OperationalError) and not (
+            _NOT_LET_IN.search(said) or _NO_DATABASE.search(said)
+        )
+    return error.sqlstate in _AWAY or error.sqlstate[:2] == "08"
 
 
 def store_error(error: BaseException, place: str) -> StoreError:
-    """What to tell of a failure; `place` names the database without its password."""
+    """What to tell of a failure, in one line; `place` names the database without its password."""
     code = getattr(error, "sqlstate", None) or ""
-    said = _first_line(error)
+    said = _said(error)
     if is_away(error):
         return StoreBusy(f"{place} cannot be reached: {said}. Work goes on by itself once it is back.")
     if code == "53100":
         return StoreFull(f"{place}: its disk is full ({said}). Work goes on by itself once there is room.")
     if code[:2] == "XX":
         return StoreCorrupt(f"{place}: the database is damaged: {said}. Restore it from a backup (docs/cluster.md).")
-    if code == "42501":
-        return StoreReadOnly(f"{place}: {said}. Give the role what docs/cluster.md lists (\"Roles\").")
-    if code in {"28P01", "28000"}:
-        return StoreError(f"{place}: {said}. Check user and password in --store or PERDURE_STORE.")
-    if code == "3D000":
+    if code == NOT_ALLOWED:
+        return StoreReadOnly(f'{place}: {said}. Give the role what docs/cluster.md lists ("Roles").')
+    if not code and _NO_DATABASE.search(said):
         return StoreError(f"{place}: {said}. Create it: createdb NAME.")
+    if not code and _NOT_LET_IN.search(said):
+        return StoreError(f"{place}: {said}. Check user and password in --store or PERDURE_STORE.")
     return StoreError(f"{place}: {type(error).__name__}: {said}")
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _said(error: BaseException) -> str:
+    """The first line, without what the driver says around the server's own words."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return line.rpartition("FATAL:")[2].strip().removeprefix("connection failed: ").rstrip(".")

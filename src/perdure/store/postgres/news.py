@@ -52,8 +52,7 @@ class News:
     async def close(self) -> None:
         """Hear and tell no more; what is untold is told."""
         if self._teller is not None:
-            with suppress(asyncio.CancelledError):
-                await self._teller
+            await asyncio.gather(self._teller, return_exceptions=True)
         if self._listener is not None:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
@@ -81,6 +80,8 @@ class News:
                         self._changed.set()
             except (psycopg.Error, OSError, TimeoutError):
                 pass
+            except StoreError:  # closed
+                return
             finally:
                 self._listening = False
                 if connection is not None:

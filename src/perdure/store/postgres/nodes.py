@@ -30,7 +30,7 @@ class Nodes:
         }  # fmt: skip
 
         async def write(connection: Connection) -> list[Any]:
-            for query in ("lapse", "beat", "forget_dead", "drop_left_shares", "drop_full_buckets"):
+            for query in ("lock_node", "lapse", "beat", "forget_dead", "drop_left_shares", "drop_full_buckets"):
                 await connection.execute(_SQL[query], values)
             return await (await connection.execute(_SQL["nodes"], values)).fetchall()
 

@@ -63,8 +63,9 @@ class Quotas:
 async def _shares(connection: Connection, names: list[str], now: int) -> defaultdict[str, dict[str, Share]]:
     shares: defaultdict[str, dict[str, Share]] = defaultdict(dict)
     cursor = await connection.execute(_SQL["shares"], {"names": names, "now": now})
-    for name, node, held, wanted in await cursor.fetchall():
-        shares[name][node] = Share(held, wanted)
+    for name, node, held, wanted, alive in await cursor.fetchall():
+        if alive:
+            shares[name][node] = Share(held, wanted)
     return shares
 
 

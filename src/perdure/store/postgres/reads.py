@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from perdure.store.contract import Ask, Programs, RunFilter
+from perdure.store.contract import Ask, Backlog, Programs, RunFilter
 from perdure.store.postgres.connections import Connections
 from perdure.store.queries import load_queries
 from perdure.store.rows import ask_of, run_of
@@ -79,6 +79,10 @@ class Reads:
         """The earliest wake_at of a waiting run, or None."""
         [[earliest]] = await self._fetch(_SQL["next_due"], _owned(shards, programs))
         return None if earliest is None else int(earliest)
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        """What every shard's owner has yet to do."""
+        return [Backlog(*row) for row in await self._fetch(_SQL["backlog"], {"now": now})]
 
     async def ask(self, id: str) -> Ask | None:
         """One ask, or None."""

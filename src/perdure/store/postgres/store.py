@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from perdure.store.contract import (
     Ask,
+    Backlog,
     Cursor,
     Lease,
     Node,
@@ -33,6 +34,10 @@ from perdure.values.clock import Clock
 from perdure.values.events import Event
 from perdure.values.runs import Run
 
+#: Connections that are lent at a time; one more commits and one listens.
+_READERS_MOST = 4
+_PULSE_MOST = 2
+
 
 class PostgresStore:
     """A store in the schema `perdure` of the database at `url`; any number of processes of any machines may share it.
@@ -42,34 +47,40 @@ class PostgresStore:
     """
 
     def __init__(self, url: str, *, clock: Clock | None = None, slots: int = 16) -> None:
-        self._connections = Connections(url)
+        self._connections = Connections(url, _READERS_MOST)
+        #: for leases and beats, which must not wait behind reads that take long
+        self._pulse = Connections(url, _PULSE_MOST)
         self._slots = slots
         self._committer = Committer(self._connections)
         self._reads = Reads(self._connections)
         self._journals = Journals(self._connections)
         self._signals = Signals(self._connections)
-        self._leases = Leases(self._connections, clock)
-        self._nodes = Nodes(self._connections, clock)
+        self._leases = Leases(self._pulse, clock)
+        self._nodes = Nodes(self._pulse, clock)
         self._quotas = Quotas(self._connections, clock)
         self._news = News(self._connections, self._committer.id)
         self._open = False
 
     async def open(self) -> None:
-        await self._connections.open()
         try:
+            await self._connections.open()
+            await self._pulse.open()
             await schema.prepare(self._connections, self._slots)
             await self._committer.open()
+            self._open = True
         except BaseException:
-            await self._connections.close()
+            await self.close()
             raise
-        self._open = True
 
     async def close(self) -> None:
-        if self._open:
-            self._open = False
-            await self._news.close()
-            await self._committer.close()
-        await self._connections.close()
+        try:
+            if self._open:
+                self._open = False
+                await self._news.close()
+                await self._committer.close()
+        finally:
+            await self._pulse.close()
+            await self._connections.close()
 
     async def commit(self, batch: Sequence[Transaction]) -> list[Outcome]:
         outcomes = await self._committer.commit(batch)
@@ -126,6 +137,9 @@ class PostgresStore:
 
     async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
         return await self._reads.next_due(shards, programs)
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        return await self._reads.backlog(now)
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         return await self._leases.claim(node, shards, lease_seconds)

@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from perdure.store.contract import Ask, Cursor, Programs, RunFilter, Signal
+from perdure.store.contract import Ask, Backlog, Cursor, Programs, RunFilter, Signal
 from perdure.store.queries import load_queries
 from perdure.store.rows import ask_of, run_of, signal_of
 from perdure.values.json import encode
@@ -84,6 +84,11 @@ def next_due(db: apsw.Connection, shards: Iterable[str], programs: Programs) -> 
     """The earliest wake_at of a waiting run, or None."""
     earliest: int | None = db.execute(_SQL["next_due"], _owned(shards, programs)).get
     return earliest
+
+
+def backlog(db: apsw.Connection, now: int) -> list[Backlog]:
+    """What every shard's owner has yet to do."""
+    return [Backlog(*row) for row in db.execute(_SQL["backlog"], {"now": now})]
 
 
 def signals(db: apsw.Connection, shards: Iterable[str], after: Cursor, limit: int) -> tuple[list[Signal], Cursor]:

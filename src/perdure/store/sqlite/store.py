@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from perdure.errors import InvalidSetting
 from perdure.store.contract import (
     Ask,
+    Backlog,
     Cursor,
     Lease,
     Node,
@@ -137,6 +138,9 @@ class SqliteStore:
 
     async def next_due(self, shards: Iterable[str], *, programs: Programs = None) -> int | None:
         return self._database.read(reads.next_due, shards, programs)
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        return self._database.read(reads.backlog, now)
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         leases = await self._database.write(lambda: self._leases.claim(node, shards, lease_seconds))

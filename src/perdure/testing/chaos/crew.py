@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,26 +28,30 @@ class Worker:
     async def kill(self) -> None:
         """SIGKILL; returns when it is gone."""
         self.ended = True
-        os.kill(self._pid, signal.SIGKILL)
+        self._send(signal.SIGKILL)
         await self.hears("ended")
 
     async def freeze(self) -> None:
         """Stop it; nothing of it moves when this returns."""
         self._heard.pop("frozen", None)
-        os.kill(self._pid, signal.SIGUSR1)
+        self._send(signal.SIGUSR1)
         await self.hears("frozen")
 
     def thaw(self) -> None:
         """Let it go on."""
-        os.kill(self._pid, signal.SIGCONT)
+        self._send(signal.SIGCONT)
 
     def jump(self) -> None:
         """Let its wall clock jump."""
-        os.kill(self._pid, signal.SIGUSR2)
+        self._send(signal.SIGUSR2)
 
     async def hears(self, word: str) -> None:
         """Return when it has said `word`."""
         await self._heard.setdefault(word, asyncio.Event()).wait()
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # it has ended by itself, and there is a complaint about that
+            os.kill(self._pid, number)
 
     def hear(self, said: dict[str, Any]) -> None:
         """It said something."""
@@ -112,5 +117,3 @@ class Crew:
                 self.complaints.append(f"{worker.name}: ended by itself, with wait status {said['ended']}")
                 worker.hear({"ready": worker.node})  # whoever waits for it waits in vain
             worker.hear(said)
-
-

@@ -20,6 +20,7 @@ from typing import Any
 
 from perdure.errors import PerdureError
 from perdure.runtime import Runtime
+from perdure.store import store_from_url
 from perdure.testing.chaos.begins import NotedWorld
 from perdure.testing.workflows import AGENTS, the_world
 from perdure.values.clock import SystemClock
@@ -37,8 +38,10 @@ def main() -> None:
     warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     for line in sys.stdin:
+        worker = decode(line)
+        store_from_url(worker["url"])  # imports the driver, once
         if os.fork() == 0:
-            keep(decode(line), effects, float(lease_seconds))
+            keep(worker, effects, float(lease_seconds))
 
 
 def keep(worker: dict[str, str], effects: str, lease_seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from perdure.store.contract import Backlog, Signal, Transaction
 from perdure.testing.store_conformance.bench import SHARD, Bench, StoreTests
 from perdure.values.runs import RunStatus
 
@@ -116,6 +117,32 @@ class QueueTests(StoreTests):
             await bench.move("run_2", RunStatus.WAITING)
             await bench.move("run_5", RunStatus.RUNNING)
             assert await bench.store.next_due([SHARD]) == 300
+
+        self.play(tmp_path, scenario)
+
+    def test_the_backlog_counts_what_owners_have_yet_to_do(self, tmp_path: Path) -> None:
+        """Runs that could begin, timers that are due, word for runs that could take it; each with its oldest."""
+
+        async def scenario(bench: Bench) -> None:
+            store, now = bench.store, bench.clock.now_us()
+            assert await store.backlog(now) == []
+            await bench.begin("run_1", session="busy", status=RunStatus.WAITING)
+            await bench.queue("run_2", session="busy")
+            await bench.queue("run_3")
+            await bench.move("run_3", RunStatus.QUEUED, wait={"kind": "pause"})
+            assert await store.backlog(now) == []
+            await bench.clock.advance(1)
+            await bench.queue("run_4", shard=OTHER, wait={"kind": "worker"})
+            await bench.queue("run_5", shard=OTHER, session="free")
+            await bench.move("run_1", RunStatus.WAITING, wake_at=now)
+            signals = [Signal("buyer", "busy", run, "cancel", "{}", SHARD, now + 7) for run in ("run_1", "run_3", None)]
+            bench.must(await bench.commit(Transaction(signals=signals)))
+            [ours, others] = await store.backlog(now)
+            assert ours == Backlog(SHARD, 0, None, 1, now, 1, now + 7)
+            assert others == Backlog(OTHER, 2, now + 1_000_000, 0, None, 0, None)
+            assert [row.due for row in await store.backlog(now - 1)] == [0, 0]
+            await bench.move("run_1", RunStatus.PAUSED, wake_at=now)
+            assert await store.backlog(now) == [others]
 
         self.play(tmp_path, scenario)
 

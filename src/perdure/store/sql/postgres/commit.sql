@@ -18,7 +18,7 @@ select perdure.note_1(%s, %s::bigint, %s::bigint, '');
 
 -- name: begin_writer
 -- A writer that has committed nothing yet.
-insert into perdure.writers (id, number, try, outcome) values (%s, 0, 0, '');
+insert into perdure.writers (id, number, try, outcome) values (%s, 0, 0, '') on conflict do nothing;
 
 -- name: end_writer
 -- A writer that commits no more.
@@ -52,6 +52,10 @@ join perdure.events as event
 -- name: epoch
 -- The current epoch of a shard.
 select epoch from perdure.shards where name = %s;
+
+-- name: lock_shard
+-- Alone among those that want a session of this shard for themselves, until we commit. Its owner's commits go on.
+insert into perdure.shards (name, epoch) values (%s, 0) on conflict (name) do update set epoch = shards.epoch;
 
 -- name: session_taken
 -- A run of the session that has not ended.

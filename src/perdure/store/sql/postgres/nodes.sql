@@ -11,6 +11,10 @@ values (%(id)s, %(place)s, %(started)s, %(programs)s, %(draining)s, %(figures)s,
 on conflict (id) do update set place = excluded.place, started = excluded.started, programs = excluded.programs,
     draining = excluded.draining, figures = excluded.figures, expires = excluded.expires;
 
+-- name: lock_node
+-- Whether a node is alive is either seen before this beat or after it, never in the midst.
+select from perdure.nodes where id = %(id)s for update;
+
 -- name: lapse
 -- A node that had not beaten in time has lost its shares.
 delete from perdure.quotas where node in (

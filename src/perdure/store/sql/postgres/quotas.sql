@@ -8,10 +8,11 @@ on conflict do nothing;
 select from perdure.limits where name = any(%(names)s) order by name for update;
 
 -- name: shares
--- Who holds and wants how much of these limits, and what time it is.
-select quota.name, quota.node, quota.held, quota.wanted from perdure.quotas as quota
+-- Who holds and wants how much of these limits, and is alive. A node that we take for dead must not be in the midst of
+-- a beat that says otherwise: so the dead are locked too.
+select quota.name, quota.node, quota.held, quota.wanted, node.expires > %(now)s from perdure.quotas as quota
 join perdure.nodes as node on node.id = quota.node
-where quota.name = any(%(names)s) and node.expires > %(now)s;
+where quota.name = any(%(names)s) order by node.id for share of node;
 
 -- name: time
 -- What time it is, and whether a node is alive.

@@ -93,6 +93,30 @@ select min((
 ))
 from unnest(%(shards)s::text[]) as owned (shard);
 
+-- name: backlog
+-- What each shard's owner has yet to do: runs that could begin, timers that are due, word for runs that could take it.
+with todo (shard, kind, since) as (
+    select run.shard, 'queued', run.created from perdure.runs as run
+    where run.status = 'queued' and coalesce(run.wait::json ->> 'kind', '') <> 'pause' and (
+        run.session is null or not exists (
+            select from perdure.runs as other
+            where other.agent = run.agent and other.session = run.session
+                and other.status in ('running', 'waiting', 'paused', 'quarantined')
+        )
+    )
+    union all
+    select run.shard, 'due', run.wake_at from perdure.shards as owned
+    join perdure.runs as run on run.shard = owned.name and run.status = 'waiting' and run.wake_at <= %(now)s
+    union all
+    select run.shard, 'unread', signal.created from perdure.signals as signal
+    join perdure.runs as run on run.id = signal.run and run.status in ('running', 'waiting')
+)
+select shard,
+    count(*) filter (where kind = 'queued'), min(since) filter (where kind = 'queued'),
+    count(*) filter (where kind = 'due'), min(since) filter (where kind = 'due'),
+    count(*) filter (where kind = 'unread'), min(since) filter (where kind = 'unread')
+from todo group by shard order by shard;
+
 -- name: events
 -- A run's journal in its own name, with the prefixes that it shares.
 with recursive stretch as (

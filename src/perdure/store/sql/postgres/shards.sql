@@ -1,7 +1,7 @@
 -- name: shards
 -- Every shard that was ever claimed.
 select name, owner, epoch, expires, owner is not null and expires > coalesce(%(now)s, perdure.now()) from perdure.shards
-order by name;
+where epoch > 0 order by name;
 
 -- name: claim
 -- The next epoch of those that are free begins. Locked in the order of their names, as by everybody.
@@ -21,13 +21,13 @@ insert into perdure.shards (name, epoch) select name, 0 from unnest(%(shards)s::
 on conflict do nothing;
 
 -- name: renew
--- Leases that are still held last longer.
+-- Leases that are still held last longer. Waits for no commit of theirs, and none waits for it.
 with held as (
     select shard.name from perdure.shards as shard
     join unnest(%(shards)s::text[], %(epochs)s::bigint[]) as lease (name, epoch)
         on lease.name = shard.name and lease.epoch = shard.epoch
     where shard.owner = %(owner)s
-    order by shard.name for update of shard
+    order by shard.name for no key update of shard
 )
 update perdure.shards as shard set expires = coalesce(%(now)s, perdure.now()) + %(lease)s
 from held where shard.name = held.name

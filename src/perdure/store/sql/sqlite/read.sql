@@ -104,6 +104,30 @@ select key, forked_run, forked_seq from perdure_runs where id = ?;
 -- The names behind the numbers.
 select code, name from perdure_event_types;
 
+-- name: backlog
+-- What each shard's owner has yet to do: runs that could begin, timers that are due, word for runs that could take it.
+with todo (shard, kind, since) as (
+    select run.shard, 'queued', run.created from perdure_runs as run
+    where run.status = 'queued' and coalesce(run.wait ->> '$.kind', '') <> 'pause' and (
+        run.session is null or not exists (
+            select 1 from perdure_runs as other
+            where other.agent = run.agent and other.session = run.session
+                and other.status in ('running', 'waiting', 'paused', 'quarantined')
+        )
+    )
+    union all
+    select run.shard, 'due', run.wake_at from perdure_shards as owned
+    join perdure_runs as run on run.shard = owned.name and run.status = 'waiting' and run.wake_at <= :now
+    union all
+    select run.shard, 'unread', signal.created from perdure_signals as signal
+    join perdure_runs as run on run.id = signal.run and run.status in ('running', 'waiting')
+)
+select shard,
+    count(*) filter (where kind = 'queued'), min(since) filter (where kind = 'queued'),
+    count(*) filter (where kind = 'due'), min(since) filter (where kind = 'due'),
+    count(*) filter (where kind = 'unread'), min(since) filter (where kind = 'unread')
+from todo group by shard order by shard;
+
 -- name: events
 -- A stretch of a journal.
 select seq, type, time, step, attempt, data from perdure_events

@@ -199,12 +199,13 @@ declare
     found_many integer;
     put text := '[]';
 begin
-    -- Held until we have committed, so that nobody takes the shard in between; in order, so that nobody waits in a circle.
+    -- Held until we have committed, so that nobody takes the shard in between (whoever changes an epoch locks its row
+    -- "for update"; who renews a lease does not, and may); in order, so that nobody waits in a circle.
     if cardinality(fences) > 0 then
         select count(*) into found_many from (
             select from perdure.shards as shard
             join unnest(fences, epochs) as fence (name, epoch) on shard.name = fence.name and shard.epoch = fence.epoch
-            order by shard.name for share of shard
+            order by shard.name for key share of shard
         ) as held;
         if found_many <> cardinality(fences) then
             raise exception 'an epoch is over' using errcode = 'PD001';

@@ -1,0 +1,55 @@
+"""What is a fault, to a campaign? Something that befalls its workers or their database, again and again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from perdure.runtime import Runtime
+from perdure.testing.chaos.crew import Crew
+from perdure.testing.load import Load
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a fault strikes."""
+
+    crew: Crew
+    runtime: Runtime
+    load: Load
+    dice: random.Random
+
+
+class Fault:
+    """One kind of fault. The client reaches the store at `url`, and each worker at a URL of its own."""
+
+    #: how often it strikes in a whole campaign
+    count: ClassVar[int]
+    #: how many runs are in flight
+    width: ClassVar[int] = 12
+    lease_seconds: ClassVar[float] = 0.4
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @property
+    def worker_urls(self) -> Sequence[str]:
+        """How many workers there are, and where they find the store."""
+        return [self.url] * 3
+
+    async def strike(self, scene: Scene) -> None:
+        """Once. The fault may last until the next strike."""
+        raise NotImplementedError
+
+    async def strike_all(self, scene: Scene, count: int) -> None:
+        """`count` times."""
+        for _ in range(count):
+            await self.strike(scene)
+
+    async def heal(self, scene: Scene) -> None:
+        """From here on nothing is wrong."""
+
+    def close(self) -> None:
+        """Give back whatever it took."""

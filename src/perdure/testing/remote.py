@@ -1,0 +1,103 @@
+"""What if the way to the store is cut? A line that loses requests, replies or both, and a store at its other end.
+
+A request that is lost changed nothing, unless it was under way and arrives later; a reply that is lost leaves the caller
+with a write that happened, and an error that says it may not have. Who waits hears so at once, or only when the line is
+whole again, by the temper of the cut.
+
+Nothing here decides when a line is cut, nor what a store does with a batch that it is given twice: the store knows it
+again (record.py).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from perdure.errors import StoreBusy
+from perdure.store.contract import Store, Transaction
+from perdure.testing.host import SimulatedHost, pass_time
+
+T = TypeVar("T")
+
+#: What asks nothing of the store.
+_LOCAL = frozenset({"together", "close"})
+#: how long it takes to hear that a line is cut, and how late a request that was under way may arrive after that is over
+_REFUSED_SECONDS = 0.02
+_LATE_SECONDS_MOST = 1.0
+
+
+class Line:
+    """The way between one node and the store. Whole, until it is `cut`."""
+
+    def __init__(self, host: SimulatedHost, dice: random.Random, lost_rate: float = 0.0) -> None:
+        #: chance that the reply to a call is lost while the line is whole
+        self.lost_rate = lost_rate
+        self._host = host
+        self._dice = dice
+        self._requests_pass = self._replies_pass = True
+        self._hangs = False
+        self._waiting: list[Callable[[], None]] = []
+        #: writes that were under way when the line was cut
+        self._late: list[Callable[[], object]] = []
+
+    def cut(self, *, requests: bool, replies: bool, hangs: bool) -> None:
+        """Lose requests, replies or both from now on; with `hangs`, nobody hears of it before the line is whole."""
+        self._requests_pass, self._replies_pass, self._hangs = not requests, not replies, hangs
+
+    def mend(self) -> None:
+        """The line is whole. What was under way arrives, now or a little later."""
+        self._requests_pass = self._replies_pass = True
+        waiting, self._waiting = self._waiting, []
+        late, self._late = self._late, []
+        for hear in waiting:
+            hear()
+        for arrive in late:
+            self._host.call_later(self._dice.random() * _LATE_SECONDS_MOST, arrive)
+
+    async def carry(self, call: Callable[[], Awaitable[T]], arrive: Callable[[], object] | None = None) -> T:
+        """What `call` gives. Raises StoreBusy when the request or the reply is lost.
+
+        `arrive` does what a request that is lost does when it arrives after all.
+        """
+        if not self._requests_pass:
+            if self._hangs and self._dice.random() < 0.5:
+                await self._whole()  # and then it goes through
+            else:
+                if arrive is not None and self._dice.random() < 0.5:
+                    self._late.append(arrive)
+                await self._lose()
+        result = await call()
+        if not self._replies_pass or (self.lost_rate and self._dice.random() < self.lost_rate):
+            await self._lose()
+        return result
+
+    async def _lose(self) -> NoReturn:
+        if self._hangs and not (self._requests_pass and self._replies_pass):
+            await self._whole()
+        else:
+            await pass_time(self._host, _REFUSED_SECONDS)
+        raise StoreBusy("the store did not answer")
+
+    async def _whole(self) -> None:
+        whole = self._host.create_future()
+        self._waiting.append(lambda: whole.done() or whole.set_result(None))  # type: ignore[arg-type, return-value]
+        await whole
+
+
+class RemoteStore:
+    """`store`, as a node at the other end of `line` sees it. `arrive` takes a batch that comes late."""
+
+    def __init__(self, store: Store, line: Line, arrive: Callable[[Sequence[Transaction]], object]) -> None:
+        self._store = store
+        self._line = line
+        self._arrive = arrive
+
+    async def commit(self, batch: Sequence[Transaction]) -> list[Exception | list[int] | None]:
+        return await self._line.carry(lambda: self._store.commit(batch), lambda: self._arrive(batch))
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name in _LOCAL:
+            return method
+        return lambda *args, **options: self._line.carry(lambda: method(*args, **options))
