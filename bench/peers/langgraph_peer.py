@@ -1,4 +1,4 @@
-"""LangGraph on SQLite, graph API, durability="sync": one looping node is one super-step per step.
+"""LangGraph on SQLite or PostgreSQL, graph API, durability="sync": one looping node is one super-step per step.
 
 The functional API is left out: its @task results are not on disk yet when they are returned. LangGraph has no engine,
 so where a peer's own engine wakes or recovers runs, here this script invokes each thread again.
@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import psutil
 from children import mark
-from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
-from measure import cpu_percent, file_bytes, median_seconds, rss_bytes, seconds_of, sequential
+from langgraph_savers import async_saver, fold_log_in, new_store, saver, versions
+from measure import cpu_percent, median_seconds, rss_bytes, seconds_of, sequential
 from recovery import PAUSE_SECONDS, effect, kill_and_recover
 from script import Bench, run_script
 from workloads import PAYLOAD, Metrics, latency, percentile
@@ -106,7 +103,7 @@ def fan_out(children: int) -> StateGraph[Any]:
 
 async def w1(bench: Bench) -> Metrics:
     """The synchronous saver and invoke, as in a script that runs one thread at a time."""
-    with saver(bench.data) as checkpointer:
+    with new_store(bench) as (store, _), saver(store) as checkpointer:
         graph = sequence().compile(checkpointer)
 
         async def once() -> None:
@@ -117,18 +114,20 @@ async def w1(bench: Bench) -> Metrics:
 
 async def w2(bench: Bench) -> Metrics:
     runs, steps = bench.sizes.concurrent_runs, bench.sizes.concurrent_steps
-    async with async_saver(bench.data) as checkpointer:
-        graph = sequence().compile(checkpointer)
-        seconds = await median_seconds(lambda: invoke_all(graph, runs, steps), bench.sizes.concurrent_repeats)
+    with new_store(bench) as (store, _):
+        async with async_saver(store) as checkpointer:
+            graph = sequence().compile(checkpointer)
+            seconds = await median_seconds(lambda: invoke_all(graph, runs, steps), bench.sizes.concurrent_repeats)
     return {"steps_per_second": runs * steps / seconds}
 
 
 async def w3(bench: Bench) -> Metrics:
     runs = bench.sizes.short_runs
-    async with async_saver(bench.data) as checkpointer:
-        graph = sequence().compile(checkpointer)
-        rate = runs / await seconds_of(invoke_all(graph, runs, 1))
-        calls = [await seconds_of(invoke_all(graph, 1, 1)) for _ in range(bench.sizes.idle_calls)]
+    with new_store(bench) as (store, _):
+        async with async_saver(store) as checkpointer:
+            graph = sequence().compile(checkpointer)
+            rate = runs / await seconds_of(invoke_all(graph, runs, 1))
+            calls = [await seconds_of(invoke_all(graph, 1, 1)) for _ in range(bench.sizes.idle_calls)]
     return {"runs_per_second": rate, **latency("idle_call", calls)}
 
 
@@ -137,21 +136,22 @@ async def invoke_all(graph: Any, runs: int, steps: int) -> None:
 
 
 async def w4(bench: Bench) -> Metrics:
-    """Threads stopped at an interrupt: rows in the file, nothing in the process."""
+    """Threads stopped at an interrupt: rows in the database, nothing in the process."""
     runs, process = bench.sizes.parked_runs, psutil.Process()
-    async with async_saver(bench.data) as checkpointer:
-        graph = sequence_then_wait().compile(checkpointer)
-        await invoke_all(graph, 1, 1)
-        before = await weigh(process, checkpointer, bench.data)
-        configs = [config() for _ in range(runs)]
-        started = time.monotonic()
-        for first in range(0, runs, PARK_BATCH):
-            batch = configs[first : first + PARK_BATCH]
-            await asyncio.gather(*[graph.ainvoke({"steps": 1}, each, durability="sync") for each in batch])
-        park_seconds = time.monotonic() - started
-        after = await weigh(process, checkpointer, bench.data)
-        idle_cpu_percent = await cpu_percent([process], bench.sizes.idle_seconds)
-        wakes = [await wake_seconds(graph, each) for each in configs[: bench.sizes.wakes]]
+    with new_store(bench) as (store, disk_bytes):
+        async with async_saver(store) as checkpointer:
+            graph = sequence_then_wait().compile(checkpointer)
+            await invoke_all(graph, 1, 1)
+            before = await weigh(process, checkpointer, disk_bytes)
+            configs = [config() for _ in range(runs)]
+            started = time.monotonic()
+            for first in range(0, runs, PARK_BATCH):
+                batch = configs[first : first + PARK_BATCH]
+                await asyncio.gather(*[graph.ainvoke({"steps": 1}, each, durability="sync") for each in batch])
+            park_seconds = time.monotonic() - started
+            after = await weigh(process, checkpointer, disk_bytes)
+            idle_cpu_percent = await cpu_percent([process], bench.sizes.idle_seconds)
+            wakes = [await wake_seconds(graph, each) for each in configs[: bench.sizes.wakes]]
     return {
         "rss_bytes_per_parked": (after[0] - before[0]) / runs,
         "disk_bytes_per_parked": (after[1] - before[1]) / runs,
@@ -161,11 +161,13 @@ async def w4(bench: Bench) -> Metrics:
     }
 
 
-async def weigh(process: psutil.Process, checkpointer: AsyncSqliteSaver, data: Path) -> tuple[int, int]:
+async def weigh(
+    process: psutil.Process, checkpointer: BaseCheckpointSaver[str], disk_bytes: Callable[[], int]
+) -> tuple[int, int]:
     """Memory of the process after a garbage collection, and disk with the write-ahead log folded in."""
     gc.collect()
-    await checkpointer.conn.execute("pragma wal_checkpoint(truncate)")
-    return rss_bytes([process]), file_bytes(data)
+    await fold_log_in(checkpointer)
+    return rss_bytes([process]), disk_bytes()
 
 
 async def wake_seconds(graph: Any, thread: Any) -> float:
@@ -176,18 +178,19 @@ async def wake_seconds(graph: Any, thread: Any) -> float:
 
 async def w5(bench: Bench) -> Metrics:
     path, sizes = bench.data / "effects", bench.sizes
-    arguments = (str(bench.data), str(path), sizes.killed_runs, sizes.killed_steps)
-    return await kill_and_recover(
-        sizes,
-        path,
-        begin=lambda: bench.spawn_all("drive", *arguments),
-        recover=lambda: bench.spawn_all("drive", *arguments),
-    )
+    with new_store(bench) as (store, _):
+        arguments = (store, str(path), sizes.killed_runs, sizes.killed_steps)
+        return await kill_and_recover(
+            sizes,
+            path,
+            begin=lambda: bench.spawn_all("drive", *arguments),
+            recover=lambda: bench.spawn_all("drive", *arguments),
+        )
 
 
-async def drive(data: str, path: str, runs: int, steps: int) -> None:
+async def drive(store: str, path: str, runs: int, steps: int) -> None:
     """Bring every thread to its end: start those without a checkpoint, continue the others."""
-    async with async_saver(Path(data)) as checkpointer:
+    async with async_saver(store) as checkpointer:
         graph = effects().compile(checkpointer)
 
         async def finish(run: int) -> None:
@@ -211,30 +214,31 @@ async def w6(bench: Bench) -> Metrics:
 
 
 async def rehydration_seconds(bench: Bench, name: str, steps: int) -> float:
-    (bench.data / name).mkdir()
-    await (await bench.spawn("fill", str(bench.data / name), steps)).end()
-    resumed = await bench.spawn("resume", str(bench.data / name))
-    taken = float((await resumed.next("woken"))["seconds"])
-    await resumed.end()
+    with new_store(bench, name) as (store, _):
+        await (await bench.spawn("fill", store, steps)).end()
+        resumed = await bench.spawn("resume", store)
+        taken = float((await resumed.next("woken"))["seconds"])
+        await resumed.end()
     return taken
 
 
-async def fill(data: str, steps: int) -> None:
-    with saver(Path(data)) as checkpointer:
+async def fill(store: str, steps: int) -> None:
+    with saver(store) as checkpointer:
         sequence_then_wait().compile(checkpointer).invoke({"steps": steps}, config("long"), durability="sync")
 
 
-async def resume(data: str) -> None:
+async def resume(store: str) -> None:
     started = time.monotonic()
-    with saver(Path(data)) as checkpointer:
+    with saver(store) as checkpointer:
         sequence_then_wait().compile(checkpointer).invoke(Command(resume=1), config("long"), durability="sync")
     mark("woken", seconds=woken[-1] - started)
 
 
 async def w7(bench: Bench) -> Metrics:
-    async with async_saver(bench.data) as checkpointer:
-        graph = fan_out(bench.sizes.children).compile(checkpointer)
-        seconds = await median_seconds(lambda: invoke_all(graph, 1, 1), bench.sizes.fan_out_repeats)
+    with new_store(bench) as (store, _):
+        async with async_saver(store) as checkpointer:
+            graph = fan_out(bench.sizes.children).compile(checkpointer)
+            seconds = await median_seconds(lambda: invoke_all(graph, 1, 1), bench.sizes.fan_out_repeats)
     return {"join_1000_seconds": seconds, "detail": {"children": "Send tasks of one thread, not runs of their own"}}
 
 
@@ -243,34 +247,12 @@ def config(thread: str | None = None) -> Any:
     return {"configurable": {"thread_id": thread or f"thread-{next(threads)}"}, "recursion_limit": RECURSION_LIMIT}
 
 
-@contextmanager
-def saver(data: Path) -> Iterator[SqliteSaver]:
-    """The saver as it comes: it sets WAL itself, and synchronous=FULL is SQLite's default."""
-    with SqliteSaver.from_conn_string(str(data / "langgraph.sqlite")) as checkpointer:
-        checkpointer.setup()
-        require_full(checkpointer.conn.execute("pragma synchronous").fetchone())
-        yield checkpointer
-
-
-@asynccontextmanager
-async def async_saver(data: Path) -> AsyncIterator[AsyncSqliteSaver]:
-    async with AsyncSqliteSaver.from_conn_string(str(data / "langgraph.sqlite")) as checkpointer:
-        await checkpointer.setup()
-        async with checkpointer.conn.execute("pragma synchronous") as cursor:
-            require_full(await cursor.fetchone())
-        yield checkpointer
-
-
-def require_full(row: sqlite3.Row | tuple[int, ...] | None) -> None:
-    if row is None or row[0] != 2:
-        raise RuntimeError("this build of SQLite does not default to synchronous=FULL: the comparison would be unfair")
-
-
 if __name__ == "__main__":
     run_script(
         "langgraph",
         {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7},
-        packages=("langgraph", "langgraph-checkpoint-sqlite"),
-        versions=lambda _: {"sqlite": sqlite3.sqlite_version},
+        packages=("langgraph", "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres"),
+        versions=versions,
         roles={"drive": drive, "fill": fill, "resume": resume},
+        backends=("", "postgres"),
     )

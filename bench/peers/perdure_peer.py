@@ -1,4 +1,4 @@
-"""Perdure: its own benchmark, `perdure bench`, run as users run it and read as the other peers are.
+"""Perdure on SQLite or PostgreSQL: its own benchmark, `perdure bench`, run as users run it and read as the peers are.
 
 It runs in the project's own environment with the locked versions; `make bench` sets that up.
 """
@@ -10,10 +10,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from postgres import postgres_version, temporary_postgres
 from script import Bench, run_script
 from workloads import TITLES, Metrics
 
@@ -28,18 +31,29 @@ def python() -> str:
 async def measure(bench: Bench, workload: str) -> Metrics:
     """Run one workload and gather its JSON lines. Temporary files go to the disk that all peers use."""
     command = [python(), "-m", "perdure", "bench", "--workload", workload, "--json"]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *(["--quick"] if bench.quick else []),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        cwd=bench.data,
-        env=os.environ | {"TMPDIR": str(bench.data)},
-    )
-    output, _ = await process.communicate()
+    with store(bench) as variables:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            *(["--quick"] if bench.quick else []),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=bench.data,
+            env=os.environ | {"TMPDIR": str(bench.data)} | variables,
+        )
+        output, _ = await process.communicate()
     if process.returncode:
         raise RuntimeError(f"`{' '.join(command[1:])}` ended with code {process.returncode}; its stderr says why")
     return figures(output.decode(), workload)
+
+
+@contextmanager
+def store(bench: Bench) -> Iterator[dict[str, str]]:
+    """What tells `perdure bench` where to measure: nothing, or a server of its own."""
+    if not bench.backend:
+        yield {}
+        return
+    with temporary_postgres(bench.data / "postgres") as server:
+        yield {"PERDURE_BENCH_STORE": server.url}
 
 
 def figures(output: str, workload: str) -> Metrics:
@@ -53,11 +67,13 @@ def figures(output: str, workload: str) -> Metrics:
     return found
 
 
-def installed_versions(_: str) -> dict[str, str]:
+def installed_versions(backend: str) -> dict[str, str]:
     """The versions in the environment that it runs in, which is not this one."""
-    program = "import importlib.metadata as m, json; print(json.dumps({n: m.version(n) for n in ('perdure', 'apsw')}))"
+    packages = ("perdure", "psycopg") if backend else ("perdure", "apsw")
+    program = f"import importlib.metadata as m, json; print(json.dumps({{n: m.version(n) for n in {packages}}}))"
     done = subprocess.run([python(), "-c", program], capture_output=True, text=True, check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else {"perdure": "not installed"}
+    found = json.loads(done.stdout) if done.returncode == 0 else {"perdure": "not installed"}
+    return found | ({"postgres": postgres_version()} if backend else {})
 
 
 if __name__ == "__main__":
@@ -65,4 +81,5 @@ if __name__ == "__main__":
         "perdure",
         {workload: partial(measure, workload=workload) for workload in TITLES},
         versions=installed_versions,
+        backends=("", "postgres"),
     )

@@ -12,7 +12,16 @@ from workloads import COUNTS, METRICS, RATES, TITLES, percentile
 
 Line = dict[str, Any]
 
-OURS, FLOOR = "perdure", "raw"
+ON_SQLITE, ON_POSTGRES = "perdure", "perdure-postgres"
+OURS = (ON_SQLITE, ON_POSTGRES)
+#: Ours on the same database; Restate has one of its own, and is held against both.
+RIVALS = {
+    "dbos-postgres": (ON_POSTGRES,),
+    "langgraph-postgres": (ON_POSTGRES,),
+    "absurd": (ON_POSTGRES,),
+    "restate": OURS,
+}
+FLOORS = {"raw": "SQLite", "raw-postgres": "PostgreSQL"}
 UNITS = {"ms": "ms", "seconds": "s", "second": "/s", "bytes": "B", "percent": "%"}
 
 
@@ -32,31 +41,34 @@ def header(lines: list[Line]) -> str:
     return (
         "# Perdure and its peers, measured in one run\n\n"
         f"{size}The number in brackets is how many times better Perdure does: peer divided by Perdure for times and "
-        "sizes, Perdure divided by peer for rates. Background is the load of others on the machine during the worst "
-        "round; flushes are those of the disk."
+        "sizes, Perdure divided by peer for rates. A peer on PostgreSQL is held against Perdure on PostgreSQL; Restate has "
+        "two numbers, against Perdure on SQLite and on PostgreSQL. Background is the load of others on the machine during "
+        "the worst round; flushes are those of the disk."
     )
 
 
 def table(workload: str, lines: list[Line]) -> str:
-    """A row per peer, ours first; then the floor and whatever failed."""
-    raw = summed_up("raw_commit_ms_p50", lines)
-    columns = ["peer", *METRICS[workload], *(["in raw commits"] if raw else []), "background", "flushes"]
-    rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    """A row per peer, ours first; then the floors and whatever failed."""
     by_peer = {peer: [line for line in lines if line["peer"] == peer] for peer in (line["peer"] for line in lines)}
-    ours = by_peer.get(OURS, [])
-    for peer in sorted(by_peer.keys() - {FLOOR}, key=lambda peer: (peer != OURS, list(by_peer).index(peer))):
-        theirs = by_peer[peer]
-        cells = [cell(metric, theirs, ours if peer != OURS else []) for metric in METRICS[workload]]
-        rows.append([peer, *cells, *([in_commits(theirs, raw)] if raw else []), *surroundings(theirs)])
+    floors = {peer: summed_up("raw_commit_ms_p50", by_peer.get(peer, [])) for peer in FLOORS}
+    columns = ["peer", *METRICS[workload], *(["in raw commits"] if any(floors.values()) else [])]
+    columns += ["background", "flushes"]
+    rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    for peer in sorted(by_peer.keys() - FLOORS.keys(), key=lambda peer: (peer not in OURS, list(by_peer).index(peer))):
+        theirs, rivals = by_peer[peer], () if peer in OURS else RIVALS.get(peer, (ON_SQLITE,))
+        ours = [by_peer[rival] for rival in rivals if rival in by_peer]
+        row = [peer, *(cell(metric, theirs, ours) for metric in METRICS[workload])]
+        row += [in_commits(theirs, floors[floor_of(peer)])] if any(floors.values()) else []
+        rows.append([*row, *surroundings(theirs)])
     parts = ["\n".join(f"| {' | '.join(row)} |" for row in rows)]
-    parts += [f"A raw one-row commit: p50 {raw:.3f} ms."] if raw else []
+    parts += [f"A raw one-row commit on {FLOORS[peer]}: p50 {raw:.3f} ms." for peer, raw in floors.items() if raw]
     parts += [f"{line['peer']} failed: {line['error']}" for line in lines if "error" in line]
     return "\n\n".join(parts)
 
 
-def cell(metric: str, theirs: list[Line], ours: list[Line]) -> str:
-    """A figure, and how many times better ours is. A difference of two times may come out below zero: about 0."""
-    value, own = summed_up(metric, theirs), summed_up(metric, ours)
+def cell(metric: str, theirs: list[Line], ours: list[list[Line]]) -> str:
+    """A figure, and how many times better each of ours is. A difference of two times may be below zero: about 0."""
+    value = summed_up(metric, theirs)
     if value is None:
         return "failed" if any("error" in line for line in theirs) else "-"
     if metric in COUNTS:
@@ -64,14 +76,19 @@ def cell(metric: str, theirs: list[Line], ours: list[Line]) -> str:
     if value <= 0:
         return "about 0"
     text = f"{number(value)} {unit(metric)}".strip()
-    if own is None or own <= 0:
-        return text
-    return f"{text} ({number(own / value if metric in RATES else value / own)}x)"
+    owns = [own for lines in ours if (own := summed_up(metric, lines)) is not None and own > 0]
+    ratios = [f"{number(own / value if metric in RATES else value / own)}x" for own in owns]
+    return f"{text} ({', '.join(ratios)})" if ratios else text
 
 
-def in_commits(lines: list[Line], raw: float) -> str:
+def floor_of(peer: str) -> str:
+    """The bare commit that a peer's steps are counted in."""
+    return "raw-postgres" if peer == ON_POSTGRES or RIVALS.get(peer) == (ON_POSTGRES,) else "raw"
+
+
+def in_commits(lines: list[Line], raw: float | None) -> str:
     value = summed_up("step_ms_p50", lines)
-    return "-" if value is None else f"{value / raw:.1f}"
+    return "-" if value is None or raw is None else f"{value / raw:.1f}"
 
 
 def surroundings(lines: list[Line]) -> list[str]:

@@ -28,14 +28,17 @@ SCRATCH = HERE.parents[1] / ".bench"
 #: Script and arguments of each peer, in the order of measuring.
 PEERS: dict[str, tuple[str, ...]] = {
     "raw": ("raw_peer.py",),
+    "raw-postgres": ("raw_peer.py", "--backend", "postgres"),
     "perdure": ("perdure_peer.py",),
+    "perdure-postgres": ("perdure_peer.py", "--backend", "postgres"),
     "dbos-sqlite": ("dbos_peer.py", "--backend", "sqlite"),
     "dbos-postgres": ("dbos_peer.py", "--backend", "postgres"),
     "langgraph": ("langgraph_peer.py",),
+    "langgraph-postgres": ("langgraph_peer.py", "--backend", "postgres"),
     "absurd": ("absurd_peer.py",),
     "restate": ("restate_peer.py",),
 }
-ONLY = {"raw": ("W1",)}
+ONLY = {"raw": ("W1",), "raw-postgres": ("W1",)}
 
 
 def main() -> None:

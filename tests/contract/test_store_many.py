@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
+import pytest
+
 from perdure.errors import AlreadyExists
 from perdure.store import MemoryStore, SqliteStore
 from perdure.store.contract import RunFilter, Transaction
 from perdure.store.many import ManyStores
+from perdure.store.postgres import PostgresStore
 from perdure.testing.store_conformance import StoreConformance
 
 
@@ -58,3 +61,15 @@ class TestManySqliteStores(ManyConformance):
 
     def make_store(self, path, clock):
         return ManyStores({name: SqliteStore(str(path / f"{name}.db"), clock=clock) for name in "ab"}, clock=clock)
+
+
+@pytest.mark.slow
+class TestManyPostgresStores(ManyConformance):
+    """Another process, perhaps of another machine, opens the same two databases."""
+
+    @pytest.fixture(autouse=True)
+    def _databases(self, postgres_databases):
+        self.urls = {name: postgres_databases() for name in "ab"}
+
+    def make_store(self, path, clock):
+        return ManyStores({name: PostgresStore(url, clock=clock) for name, url in self.urls.items()}, clock=clock)

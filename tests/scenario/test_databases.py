@@ -11,26 +11,34 @@ import pytest
 from perdure import Context, Settings, agent, tool
 from perdure.store import ManyStores, MemoryStore, SqliteStore
 from perdure.store.contract import RunFilter
-from tests.scenario.worlds import World, play
+from perdure.store.postgres import PostgresStore
+from perdure.testing.settling import settling
+from tests.scenario.worlds import World, expire, play
 
 
 class Databases(World):
     """A world whose store is made of two databases."""
 
-    def __init__(self, kind, folder, settings, **options):
-        super().__init__(kind, folder, settings, **options)
+    def __init__(self, kind, folder, settings, urls):
+        super().__init__(kind, folder, settings)
         self._folder = folder
+        self._urls = urls
         self._second = MemoryStore(clock=self.clock)
 
     def store(self):
         stores: dict[str, Any] = {"first": self._memory, "second": self._second}
-        if self._memory is None:
+        if self._urls:
+            stores = {name: settling(PostgresStore(url, clock=self.clock)) for name, url in self._urls.items()}
+        elif self._memory is None:
             stores = {name: SqliteStore(str(self._folder / f"{name}.db"), clock=self.clock) for name in stores}
         return ManyStores(stores, clock=self.clock)
 
     async def crash(self, rt=None):
-        self._second.bury((rt or self.rt).kernel.node)
+        node = (rt or self.rt).kernel.node
+        self._second.bury(node)
         await super().crash(rt)
+        for url in self._urls.values():
+            expire(url, node)
 
     async def places(self):
         """How many runs there are in each database."""
@@ -40,11 +48,20 @@ class Databases(World):
         return {name: sum(places[run.shard] == name for run in runs) for name in ("first", "second")}
 
 
-@pytest.fixture(params=["memory", "sqlite", "memory-evicting", "sqlite-evicting"])
+@pytest.fixture(
+    params=[
+        "memory", "sqlite", "postgres", "memory-evicting", "sqlite-evicting",
+        pytest.param("postgres-evicting", marks=pytest.mark.slow),
+    ]
+)  # fmt: skip
 def world(request, tmp_path):
     """Two databases of one kind."""
-    store, _, evicting = request.param.partition("-")
-    return Databases(store, tmp_path, Settings(idle_most=0) if evicting else Settings())
+    kind, _, evicting = request.param.partition("-")
+    urls = {}
+    if kind == "postgres":
+        databases = request.getfixturevalue("postgres_databases")
+        urls = {name: databases() for name in ("first", "second")}
+    return Databases(kind, tmp_path, Settings(idle_most=0) if evicting else Settings(), urls)
 
 
 @tool

@@ -64,6 +64,11 @@ async def reason_of(world, run):
     return (await world.status(run)).reason
 
 
+async def received(world, run):
+    """Whether a run has got a message."""
+    return "message.received" in await world.types(run)
+
+
 async def share_out(world, *nodes):
     """Let nodes that have just come get their parts."""
     await let_pass(world, LEASE + 3)
@@ -267,8 +272,8 @@ def test_runs_of_a_dead_node_move_within_a_fraction_of_a_second_of_its_lease(wor
     play(world, scenario)
 
 
-def test_among_many_nodes_too_what_one_leaves_is_taken_soon(tmp_path):
-    """Each of them looks seldom by itself: it hears of a release, and knows when a lease runs out."""
+def test_among_many_nodes_too_what_one_leaves_is_taken_at_once(tmp_path):
+    """Each of them looks seldom by itself, but hears of a release."""
     world = World("memory", tmp_path, Settings())
 
     async def scenario():
@@ -277,11 +282,25 @@ def test_among_many_nodes_too_what_one_leaves_is_taken_soon(tmp_path):
         await world.stop(nodes[0])
         await let_pass(world, 0.2)
         assert sum(len(node.kernel.leases.shards) for node in nodes[1:]) == 16
-        nodes[1].kernel.kill()
-        [dead] = [node for node in await nodes[2].store.nodes() if node.id == nodes[1].kernel.node]
-        await let_pass(world, (dead.expires - world.clock.now_us()) / 1e6 + 0.15)
-        assert sum(len(node.kernel.leases.shards) for node in nodes[2:]) == 16
-        await world.crash(nodes[1])
+
+    play(world, scenario)
+
+
+def test_among_many_nodes_too_a_lease_that_runs_out_is_noticed_at_once(tmp_path):
+    """All know when that is, also where none of them happens to beat or look then."""
+    world = World("memory", tmp_path, Settings())
+
+    async def scenario():
+        nodes = [await world.start(resting) for _ in range(7)]
+        await let_pass(world, LEASE / 6)
+        dying = await world.start(resting)
+        assert await share_out(world, *nodes, dying) == [2] * 8
+        await let_pass(world, LEASE)
+        dying.kernel.kill()
+        [dead] = [node for node in await nodes[0].store.nodes() if node.id == dying.kernel.node]
+        await let_pass(world, (dead.expires - world.clock.now_us()) / 1e6 + 0.3)
+        assert sum(len(node.kernel.leases.shards) for node in nodes) == 16
+        await world.crash(dying)
 
     play(world, scenario)
 
@@ -538,6 +557,36 @@ def test_a_short_outage_delays_and_changes_nothing(world):
             assert (await run.result(), await nap.result()) == (["a", 1], "awake")
         assert box.calls == ["a"]
         assert (await world.status(run)).attempt == 1
+
+    play(world, scenario)
+
+
+def test_a_change_that_the_store_could_not_tell_of_is_found(world):
+    """The news of a message were lost with a connection: it is read all the same, a moment later."""
+    stores = far_world(world)
+
+    async def scenario():
+        rt = await world.start(resting)
+        client = await world.start()
+        run = await client.start(resting)
+        await happens(world, partial(reason_of, world, run))
+        told, news = stores[0]._store.wait_change, asyncio.Event()
+
+        async def lose_one():
+            await told()
+            stores[0].wait_change = told
+            news.set()
+            raise StoreBusy("the connection broke")
+
+        stores[0].wait_change = lose_one
+        await client.send(run.id, "other", 0)  # ends the waiting that is under way
+        await happens(world, partial(received, world, run))
+        await client.send(run.id, "m", 1)
+        async with asyncio.timeout(10):
+            await news.wait()
+            await let_pass(world, 0.5)
+            assert await run.result() == 1
+        assert rt.kernel.failure is None
 
     play(world, scenario)
 

@@ -475,7 +475,8 @@ def test_large_runs_cost_time_in_proportion(world, kind, request):
         return sum(await asyncio.gather(*(pieces[kind](n) for n in range(count))))
 
     async def scenario():
-        sleeps = 2_000 if world.settings.idle_most else 200  # evicted at once, each is a wake-up of its own: a replay
+        # Evicted at once, each is a wake-up of its own: a replay; far away, one of several calls.
+        sleeps = 2_000 if world.settings.idle_most and not world.far else 200
         count = {"steps": 10_000, "sleeps": sleeps, "children": 1_000, "messages": 1_000}[kind]
         await world.start(large, ending)
         run = await world.rt.start(large, count)

@@ -42,6 +42,11 @@ class World:
         """The runtime that was started last."""
         return self._up[-1]
 
+    @property
+    def far(self) -> bool:
+        """True when every call of the store goes to another process."""
+        return bool(self._url)
+
     def store(self) -> Store:
         """A store object for one more kernel."""
         if self._url:

@@ -8,6 +8,7 @@ import pytest
 
 from perdure.errors import InvalidSetting
 from perdure.store import MemoryStore, SqliteStore, store_from_url
+from perdure.store.urls import without_passwords
 
 
 def test_known_schemes_name_stores(tmp_path, monkeypatch):
@@ -27,9 +28,30 @@ def test_known_schemes_name_stores(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "shop.db", "sqlite:", "sqlite://", "sqlite:///", "sqlite://shop.db", "memory://x", "postgresql://h/d"]
+    "url", ["", "shop.db", "sqlite:", "sqlite://", "sqlite:///", "sqlite://shop.db", "memory://x", "mysql://h/d", "postgresql://"]
 )
 def test_other_urls_are_refused(url):
     """With the ones that work."""
     with pytest.raises(InvalidSetting, match=r"memory://.*sqlite:///"):
         store_from_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////home/a@b:c/shop.db", "sqlite:////home/a@b:c/shop.db"),
+        ("postgresql://host/shop", "postgresql://host/shop"),
+        ("postgresql://me:hush@host:5432/shop", "postgresql://me@host:5432/shop"),
+        ("postgresql://me:hu@sh@host/shop", "postgresql://me@host/shop"),
+        ("postgresql://me:hu/sh@h1,h2/shop?password=hush", "postgresql://me@h1,h2/shop"),
+        ("postgresql://:hush@a/x,postgresql://me:hush@b/y", "postgresql://@a/x,postgresql://me@b/y"),
+        ("postgressql://me:hush@host/shop", "postgressql://me@host/shop"),
+    ],
+)
+def test_a_url_is_shown_without_its_passwords(url, shown):
+    """Whatever it holds, and whether it can be used or not; errors show it so too."""
+    assert without_passwords(url) == shown
+    if url.startswith("postgressql"):
+        with pytest.raises(InvalidSetting) as refused:
+            store_from_url(url)
+        assert "hush" not in str(refused.value)

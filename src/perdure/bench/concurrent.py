@@ -18,7 +18,7 @@ _WARM_UP_RUNS = 20
 async def measure_concurrent_steps(bench: Bench) -> dict[str, float]:
     """W2: runs of several steps, all at once."""
     runs, steps = bench.sizes.concurrent_runs, bench.sizes.concurrent_steps
-    async with Runtime(bench.url, AGENTS) as runtime:
+    async with Runtime(bench.place.make_store("runs"), AGENTS) as runtime:
         await _run_all(runtime, _WARM_UP_RUNS, 1)
         seconds = await _median_seconds(bench.sizes.rounds, lambda: _run_all(runtime, runs, steps))
     return {"steps_per_second": runs * steps / seconds}
@@ -27,7 +27,7 @@ async def measure_concurrent_steps(bench: Bench) -> dict[str, float]:
 async def measure_short_runs(bench: Bench) -> dict[str, float]:
     """W3: runs of one step, all at once; then one call after the other, as the caller sees them."""
     runs = bench.sizes.short_runs
-    async with Runtime(bench.url, AGENTS) as runtime:
+    async with Runtime(bench.place.make_store("runs"), AGENTS) as runtime:
         await _run_all(runtime, _WARM_UP_RUNS, 1)
         seconds = await _median_seconds(bench.sizes.rounds, lambda: _run_all(runtime, runs, 1))
         calls = [await _seconds(lambda: _run_all(runtime, 1, 1)) for _ in range(bench.sizes.idle_calls)]
@@ -45,7 +45,7 @@ async def measure_children(bench: Bench) -> dict[str, float]:
     async def join() -> None:
         await (await runtime.start(family, children)).result()
 
-    async with Runtime(bench.url, AGENTS) as runtime:
+    async with Runtime(bench.place.make_store("runs"), AGENTS) as runtime:
         await _run_all(runtime, _WARM_UP_RUNS, 1)
         seconds = await _median_seconds(bench.sizes.rounds, join)
     return {"join_1000_seconds": seconds * 1_000 / children}

@@ -13,23 +13,24 @@ import time
 
 from perdure.bench.agents import AGENTS, marks, parked
 from perdure.bench.figures import percentile
-from perdure.bench.machine import resident_bytes, stored_bytes
+from perdure.bench.machine import resident_bytes
 from perdure.bench.sizes import Bench
 from perdure.runtime import Runtime
 
 
 async def measure_parking(bench: Bench) -> dict[str, float]:
     """Park, look, wait, wake."""
-    sizes = bench.sizes
-    async with Runtime(bench.url, AGENTS) as runtime:
+    sizes, place = bench.sizes, bench.place
+    store = place.make_store("parked")
+    async with Runtime(store, AGENTS) as runtime:
         (warm,) = await _park_in_batches(runtime, sizes.parked_warm_up, sizes.parked_batch, 1)
         await _seconds_to_wake(runtime, warm)
-        disk, memory = stored_bytes(bench.file), _resident_bytes_at_rest()
+        disk, memory = place.stored_bytes(store), _resident_bytes_at_rest()
         some = await _park_in_batches(runtime, sizes.parked_runs, sizes.parked_batch, sizes.wakes)
         grown = _resident_bytes_at_rest() - memory
         figures = {
             "rss_bytes_per_parked": grown / sizes.parked_runs,
-            "disk_bytes_per_parked": (stored_bytes(bench.file) - disk) / sizes.parked_runs,
+            "disk_bytes_per_parked": (place.stored_bytes(store) - disk) / sizes.parked_runs,
             "idle_cpu_percent": await _idle_cpu_percent(sizes.idle_seconds),
         }
         wakes = [await _seconds_to_wake(runtime, run) for run in some]
@@ -59,7 +60,7 @@ async def _park(runtime: Runtime, runs: int) -> list[str]:
 async def _seconds_to_wake(runtime: Runtime, run: str) -> float:
     """From sending until the first line of the agent's code after the wait."""
     marks.clear()
-    start = time.perf_counter()
+    start = time.monotonic()
     await runtime.send(run, "go")
     await runtime.idle()
     return marks[-1] - start

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 
 from perdure.bench import children
 from perdure.bench.agents import AGENTS, marks, pausing
-from perdure.bench.sizes import Bench, store_url
+from perdure.bench.sizes import Bench
 from perdure.runtime import Runtime
 
 
@@ -24,18 +23,18 @@ async def measure_replay(bench: Bench) -> dict[str, float]:
     return {"replay_1000_ms": short - none, "replay_10000_ms": long - none}
 
 
-async def prepare(directory: Path, steps: int) -> str:
+async def prepare(store: str, steps: int) -> str:
     """Bring a run to its wait; returns its id."""
-    async with Runtime(store_url(directory), AGENTS) as runtime:
+    async with Runtime(store, AGENTS) as runtime:
         handle = await runtime.start(pausing, steps, 0)
         await runtime.idle()
         return handle.id
 
 
-async def wake(directory: Path, run: str) -> str:
+async def wake(store: str, run: str) -> str:
     """Milliseconds from sending the run a message until its code goes on after the wait."""
-    async with Runtime(store_url(directory), AGENTS) as runtime:
-        start = time.perf_counter()
+    async with Runtime(store, AGENTS) as runtime:
+        start = time.monotonic()
         await runtime.send(run, "go")
         await runtime.idle()
     # The last one: in the replay the code also passes its earlier waits.
@@ -43,7 +42,6 @@ async def wake(directory: Path, run: str) -> str:
 
 
 async def _milliseconds_to_return(bench: Bench, steps: int) -> float:
-    directory = bench.directory / str(steps)
-    directory.mkdir()
-    run = await children.run("prepare", directory, steps)
-    return statistics.median([float(await children.run("wake", directory, run)) for _ in range(bench.sizes.returns)])
+    store = bench.place.make_store(f"steps_{steps}")
+    run = await children.run("prepare", store, steps)
+    return statistics.median([float(await children.run("wake", store, run)) for _ in range(bench.sizes.returns)])

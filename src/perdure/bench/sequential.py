@@ -9,7 +9,6 @@ from itertools import pairwise
 
 from perdure.bench.agents import AGENTS, PAYLOAD, marks, pausing, sequence
 from perdure.bench.figures import percentile
-from perdure.bench.machine import commit_times, stored_bytes
 from perdure.bench.sizes import Bench
 from perdure.runtime import Runtime
 
@@ -27,23 +26,23 @@ _FILLING_RUNS = 100
 async def measure_steps(bench: Bench) -> dict[str, float]:
     """W1: runs of steps, one at a time, and bare commits before and after: the disk's mood must not decide."""
     sizes = bench.sizes
-    raw = commit_times(bench.directory, sizes.raw_commits // 2)
-    async with Runtime(bench.url, AGENTS) as runtime:
+    raw = bench.place.commit_times(sizes.raw_commits // 2)
+    async with Runtime(bench.place.make_store("steps"), AGENTS) as runtime:
         await _run(runtime, _WARM_UP_STEPS)
         runs = [await _run(runtime, sizes.sequential_steps) for _ in range(sizes.sequential_runs)]
-    raw += commit_times(bench.directory, sizes.raw_commits - len(raw))
+    raw += bench.place.commit_times(sizes.raw_commits - len(raw))
     step, commit = statistics.median(runs) / sizes.sequential_steps, percentile(raw, 0.5)
     return {"step_ms_p50": step * 1e3, "step_vs_raw_commit": step / commit, "raw_commit_ms_p50": commit * 1e3}
 
 
 async def measure_growth(bench: Bench) -> dict[str, float]:
     """A long run beside fresh ones, what their journals take on the disk, and a store that is full of others."""
-    sizes = bench.sizes
+    sizes, store = bench.sizes, bench.place.make_store("long")
     figures = {}
-    async with Runtime(bench.url, AGENTS) as runtime:
+    async with Runtime(store, AGENTS) as runtime:
         figures["flat_step_ratio"] = await _flat_step_ratio(runtime, bench)
     steps = sizes.long_run_steps + sizes.windows * (_FIRST_STEP + 2 * sizes.window_steps)
-    figures["journal_ratio"] = stored_bytes(bench.file) / (steps * _PAYLOAD_BYTES)
+    figures["journal_ratio"] = bench.place.stored_bytes(store) / (steps * _PAYLOAD_BYTES)
     if sizes.stored_events:
         figures["million_ratio"] = await _full_store_ratio(bench)
     return figures
@@ -77,7 +76,8 @@ async def _step_times(runtime: Runtime, run: str) -> list[float]:
 
 async def _full_store_ratio(bench: Bench) -> float:
     sizes = bench.sizes
-    async with Runtime(f"{bench.url}.full", AGENTS) as full, Runtime(f"{bench.url}.empty", AGENTS) as empty:
+    stores = [bench.place.make_store(name) for name in ("full", "empty")]
+    async with Runtime(stores[0], AGENTS) as full, Runtime(stores[1], AGENTS) as empty:
         await _fill(full, sizes.stored_events)
         await _run(empty, _WARM_UP_STEPS)
         # By turns, as above.

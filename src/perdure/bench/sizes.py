@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
+
+from perdure.bench.places import Place
+from perdure.values.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +45,21 @@ class Sizes:
     stored_events: int = 1_000_000
     #: how often the interpreter is started
     starts: int = 7
+    #: parked on one node and woken from another
+    remote_parked_runs: int = 2_000
+    #: of the nodes of a cluster: the default
+    lease_seconds: float = Settings().lease_seconds
 
 
 MEASUREMENT = Sizes()
 QUICK = Sizes(
     rounds=1, sequential_runs=5, idle_calls=100, parked_runs=10_000, idle_seconds=2.0, wakes=100,
-    returns=3, stored_events=0, starts=3,
+    returns=3, stored_events=0, starts=3, remote_parked_runs=500,
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What a workload is given: an empty directory, and its sizes."""
+class Bench(NamedTuple):
+    """What a workload is given: a place for its stores, and its sizes."""
 
-    directory: Path
+    place: Place
     sizes: Sizes
-
-    @property
-    def url(self) -> str:
-        """A store in that directory."""
-        return store_url(self.directory)
-
-    @property
-    def file(self) -> Path:
-        """The file of that store."""
-        return self.directory / _FILE
-
-
-def store_url(directory: Path) -> str:
-    """The store that a workload and its processes share."""
-    return f"sqlite:///{directory / _FILE}"
-
-
-_FILE = "bench.db"

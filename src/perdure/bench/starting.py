@@ -22,13 +22,13 @@ async def measure_start(bench: Bench) -> dict[str, float]:
     return {
         "import_seconds": await _median_seconds(starts, "-c", "import perdure; perdure.Runtime") - nothing,
         "help_seconds": await _median_seconds(starts, "-m", "perdure", "--help"),
-        "idle_worker_mb": float(await children.run("idle", bench.url)) / 1e6,
+        "idle_worker_mb": float(await children.run("idle", bench.place.make_store("idle"))) / 1e6,
     }
 
 
-async def weigh_idle_worker(url: str) -> str:
+async def weigh_idle_worker(store: str) -> str:
     """Bytes of memory of a worker that has done something and now waits."""
-    async with Runtime(url, AGENTS) as runtime:
+    async with Runtime(store, AGENTS) as runtime:
         await (await runtime.start(sequence, 1)).result()
         await runtime.idle()
         return str(resident_bytes())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from perdure.bench import concurrent, killing, parking, replaying, sequential, starting
+from perdure.bench import cluster, concurrent, killing, nodes, parking, replaying, sequential, starting
+from perdure.bench.places import VARIABLE, place_at
 from perdure.bench.sizes import Bench, Sizes
 
 WORKLOADS: dict[str, Callable[[Bench], Awaitable[dict[str, float]]]] = {
@@ -22,22 +24,26 @@ WORKLOADS: dict[str, Callable[[Bench], Awaitable[dict[str, float]]]] = {
     "W7": concurrent.measure_children,
     "growth": sequential.measure_growth,
     "start": starting.measure_start,
+    "cluster": cluster.measure_cluster,
 }
 
 
-async def measure(workload: str, directory: str, sizes: str) -> str:
+async def measure(store: str, workload: str, directory: str, sizes: str) -> str:
     """One workload in an empty directory; its figures as a JSON object."""
-    return json.dumps(await WORKLOADS[workload](Bench(Path(directory), Sizes(**json.loads(sizes)))))
+    bench = Bench(place_at(store, Path(directory)), Sizes(**json.loads(sizes)))
+    return json.dumps(await WORKLOADS[workload](bench))
 
 
+#: Each is given the URL of its store, and the words of the command line.
 PROGRAMS: dict[str, Callable[..., Coroutine[Any, Any, str | None]]] = {
     "measure": measure,
-    "begin": lambda at, variant, runs, steps: killing.begin(Path(at), variant, int(runs), int(steps)),
-    "resume": lambda at, runs: killing.resume(Path(at), int(runs)),
-    "prepare": lambda at, steps: replaying.prepare(Path(at), int(steps)),
-    "wake": lambda at, run: replaying.wake(Path(at), run),
+    "begin": lambda at, path, variant, runs, steps: killing.begin(at, path, variant, int(runs), int(steps)),
+    "resume": lambda at, runs: killing.resume(at, int(runs)),
+    "prepare": lambda at, steps: replaying.prepare(at, int(steps)),
+    "wake": replaying.wake,
     "idle": starting.weigh_idle_worker,
+    "node": lambda at, agent, lease_seconds: nodes.work(at, agent, float(lease_seconds)),
 }
 
 if __name__ == "__main__":
-    print(asyncio.run(PROGRAMS[sys.argv[1]](*sys.argv[2:])))  # noqa: T201 - whoever started it reads this
+    print(asyncio.run(PROGRAMS[sys.argv[1]](os.environ[VARIABLE], *sys.argv[2:])))  # noqa: T201 - whoever started it reads this

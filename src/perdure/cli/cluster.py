@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from perdure.cli import exits
-from perdure.cli.options import client, execute, json_option, store_option
+from perdure.cli.options import client, execute, json_option, shown, store_option
 from perdure.cli.output import note, paint, print_json, print_line, print_table, span
 from perdure.errors import InvalidInput, InvalidSetting, NotFound
 
@@ -82,8 +82,8 @@ def move_shard(shard: str, database: str, store: str, *, as_json: bool) -> int:
     \b
       perdure cluster move-shard buyer:7 postgresql://b/perdure
 
-    DATABASE is one of those that --store lists, without its password, or the end of one. Runs of the shard stand still
-    meanwhile. What was interrupted may be typed again; if it is not, the nodes end it by themselves.
+    DATABASE is one of those that --store lists. Runs of the shard stand still meanwhile. A move that was interrupted may
+    be typed again; if it is not, the nodes end it by themselves.
     """
     return execute(_move_shard(shard, database, store, as_json=as_json))
 
@@ -97,7 +97,7 @@ async def _status(store: str, *, watch: bool, shards: bool, as_json: bool) -> in
         while True:
             standing = await Standing.look(runtime.store, SystemClock())
             if as_json:
-                (print_line if watch else print_json)(standing.as_json(before))
+                (print_line if watch else print_json)(standing.as_json(before, shards=shards))
             else:
                 if watch:
                     click.clear()
@@ -246,15 +246,10 @@ async def _move_shard(shard: str, database: str, store: str, *, as_json: bool) -
                 "this store is one database, so there is nowhere to move a shard to. Name all of its databases, the "
                 "first one first, with commas between: --store URL,URL"
             )
-        named = many.databases
-        found = [name for name in named if name == database] or [name for name in named if name.endswith(database)]
-        if len(found) != 1:
-            what = "several databases end" if found else "no database is called or ends"
-            raise NotFound(f"{what} in {database!r}; the store has: {', '.join(named)}")
-        before = (await many.places()).get(shard)
-        await many.move_shard(shard, found[0])
+        target, before = shown(database), (await many.places()).get(shard)
+        await many.move_shard(shard, target)
     if as_json:
-        print_json({"shard": shard, "database": found[0], "before": before})
+        print_json({"shard": shard, "database": target, "before": before})
     else:
-        note(f"{shard} lives in {found[0]}" + (" already" if before == found[0] else f" now (before: {before})"))
+        note(f"{shard} lives in {target}" + (" already" if before == target else f" now (before: {before})"))
     return exits.OK

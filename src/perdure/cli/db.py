@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from perdure.cli import exits
-from perdure.cli.options import client, execute, json_option, sqlite_path, store_option
+from perdure.cli.options import client, execute, json_option, must_exist, shown, sqlite_path, store_option
 from perdure.cli.output import note, print_json
-from perdure.errors import NotFound
 
 
 @click.group("db", short_help="Check, back up or migrate the store.")
@@ -43,17 +42,23 @@ def migrate(store: str, *, as_json: bool) -> int:
 
 
 async def _check(store: str, *, as_json: bool) -> int:
-    from perdure.store import store_from_url
+    from perdure.store import SqliteStore, store_from_url
 
-    _must_exist(store)
-    # Not opened first: that refuses a damaged file, and this is the command that says what is damaged.
-    problems = await store_from_url(store).check()
+    await must_exist(store)
+    opened = store_from_url(store)
+    # A file is not opened first: that refuses a damaged one, and this is the command that says what is damaged.
+    if not isinstance(opened, SqliteStore):
+        await opened.open()
+    try:
+        problems = await opened.check()
+    finally:
+        await opened.close()
     if as_json:
-        print_json({"store": store, "problems": problems})
+        print_json({"store": shown(store), "problems": problems})
     else:
         for problem in problems:
             click.echo(problem)
-        note(f"{store}: {len(problems)} problems" if problems else f"{store} is sound")
+        note(f"{shown(store)}: {len(problems)} problems" if problems else f"{shown(store)} is sound")
     return exits.FAILED if problems else exits.OK
 
 
@@ -61,34 +66,43 @@ async def _backup(file: Path, store: str, *, as_json: bool) -> int:
     async with client(store) as runtime:
         await runtime.store.backup(str(file))
     if as_json:
-        print_json({"store": store, "file": str(file)})
+        print_json({"store": shown(store), "file": str(file)})
     else:
-        note(f"{store} is backed up in {file}")
+        note(f"{shown(store)} is backed up in {file}")
     return exits.OK
 
 
 async def _migrate(store: str, *, as_json: bool) -> int:
     from perdure.runtime import Runtime
 
-    before = _schema(store)
+    before = await _schema(store)
     async with Runtime(store, work=False):
         pass
-    after = _schema(store)
+    after = await _schema(store)
     if as_json:
-        print_json({"store": store, "before": before, "after": after})
+        print_json({"store": shown(store), "before": before, "after": after})
     else:
-        note(f"{store} has schema {after}" + ("" if before == after else f" (before: {before})"))
+        note(f"{shown(store)} has schema {after}" + ("" if before == after else f" (before: {before})"))
     return exits.OK
 
 
-def _schema(store: str) -> int:
+async def _schema(store: str) -> int:
+    """The version of the schema; of several databases the oldest."""
+    from perdure.store.urls import is_postgres, split_urls
+
+    versions = []
+    for url in split_urls(store):
+        path = sqlite_path(url)
+        if is_postgres(url):
+            from perdure.store.postgres.facts import read_schema
+
+            versions.append((await read_schema(url))[1])
+        else:
+            versions.append(_schema_of_file(path) if path is not None and path.exists() else 0)
+    return min(versions)
+
+
+def _schema_of_file(path: Path) -> int:
     from perdure.store.sqlite.facts import read_facts
 
-    path = sqlite_path(store)
-    return read_facts(str(path)).schema if path is not None and path.exists() else 0
-
-
-def _must_exist(store: str) -> None:
-    path = sqlite_path(store)
-    if path is not None and not path.exists():
-        raise NotFound(f"there is no store at {store} (from {Path.cwd()}); name it with --store URL or PERDURE_STORE")
+    return read_facts(str(path)).schema

@@ -49,6 +49,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "retry": Entry("perdure.cli.steer:retry", "Try again what failed or was parked."),
         "resolve": Entry("perdure.cli.steer:resolve", "Say what became of a step of unknown outcome."),
     },
+    "Cluster": {
+        "cluster": Entry("perdure.cli.cluster:cluster", "See nodes and shards, drain a node, move a shard."),
+    },
     "Compare": {
         "replay": Entry("perdure.cli.branch:replay", "Does this code still fit that journal? No effects."),
         "fork": Entry("perdure.cli.branch:fork", "A new run from an earlier step of another."),

@@ -1,8 +1,8 @@
-"""What can a monitor or an autoscaler read of the cluster? Prometheus' text format; names are a promise (docs/contract.md)."""
+"""What can a monitor or an autoscaler read of the cluster? Prometheus' text; the names are in docs/contract.md."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from perdure.cli.standing import AgentStanding, Standing, figures_of
@@ -39,7 +39,7 @@ def _of_agents(agents: Iterable[AgentStanding]) -> Iterator[Metric]:
         yield _gauge(name, about, [(labels, value(agent) or 0) for labels, agent in labelled])
 
 
-_AGENT_METRICS = (
+_AGENT_METRICS: tuple[tuple[str, str, Callable[[AgentStanding], float | None]], ...] = (
     ("perdure_agent_nodes", "Living nodes that have the agent.", lambda agent: agent.nodes),
     ("perdure_shards", "Shards of the agent.", lambda agent: agent.shards),
     ("perdure_shards_unowned", "Shards that no living node owns.", lambda agent: agent.shards - agent.owned),

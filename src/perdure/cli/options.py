@@ -97,16 +97,47 @@ def execute(work: Coroutine[Any, Any, T]) -> T:
 @asynccontextmanager
 async def client(store: str, agents: Iterable[AnyAgent] = ()) -> AsyncIterator[Runtime]:
     """A Runtime that does no work itself, on a store that exists. Raises NotFound where there is none."""
-    path = sqlite_path(store)
-    if path is not None and not path.exists():
-        raise NotFound(
-            f"there is no store at {store} (from {Path.cwd()}). `perdure run FILE.py:AGENT` makes one; another one is "
-            f"named with --store URL or PERDURE_STORE"
-        )
+    await must_exist(store)
     from perdure.runtime import Runtime
 
     async with Runtime(store, agents, work=False) as runtime:
         yield runtime
+
+
+async def must_exist(store: str) -> None:
+    """Raises NotFound where a database of `store` is missing or empty: opening it would make one."""
+    url = await missing(store)
+    if url is not None:
+        raise NotFound(
+            f"there is no store at {url}{_place_of(url)}. `perdure run FILE.py:AGENT` makes one; another one is "
+            f"named with --store URL or PERDURE_STORE"
+        )
+
+
+async def missing(store: str) -> str | None:
+    """The first database of `store` in which there is none, as people may see it. Raises StoreError, InvalidSetting."""
+    from perdure.store import store_from_url
+    from perdure.store.urls import is_postgres, split_urls, without_passwords
+
+    store_from_url(store)
+    for url in split_urls(store):
+        path = sqlite_path(url)
+        if path is not None and not path.exists():
+            return url
+        if is_postgres(url):
+            from perdure.store.postgres.facts import read_schema
+
+            state, _ = await read_schema(url)
+            if state == "nothing":
+                return without_passwords(url)
+    return None
+
+
+def shown(store: str) -> str:
+    """A store's URL as people may see it: without passwords."""
+    from perdure.store.urls import without_passwords
+
+    return without_passwords(store)
 
 
 def sqlite_path(store: str) -> Path | None:
@@ -123,6 +154,10 @@ def person() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container may run under a number without a name
         return "cli"
+
+
+def _place_of(url: str) -> str:
+    return f" (from {Path.cwd()})" if sqlite_path(url) is not None else ""
 
 
 def _text_of(value: str) -> str:

@@ -51,7 +51,7 @@ class Standing:
     ) -> None:
         self.now = now
         self.nodes = nodes
-        self.shards = shards
+        self.shards = sorted(shards, key=lambda shard: (agent_of(shard.name), len(shard.name), shard.name))
         self.backlog = backlog
         #: shard -> its database, where the store has several
         self.databases = databases
@@ -95,9 +95,9 @@ class Standing:
         """How long something lasts (seconds)."""
         return None if expires is None else round(max(0, expires - self.now) / 1e6, 3)
 
-    def as_json(self, before: Standing | None = None) -> dict[str, Any]:
+    def as_json(self, before: Standing | None = None, *, shards: bool = False) -> dict[str, Any]:
         """The public form; `before` is an earlier look, from which steps per second count."""
-        return {
+        told = {
             "time": iso(self.now),
             "nodes": [self._node_json(node, before) for node in self.nodes],
             "agents": [
@@ -108,8 +108,8 @@ class Standing:
                 for agent in self.agents
             ],
             "lag": self.lag().as_json(),
-            "shards": [self._shard_json(shard) for shard in self.shards],
         }  # fmt: skip
+        return {**told, "shards": [self._shard_json(shard) for shard in self.shards]} if shards else told
 
     def steps_per_second(self, node: Node, before: Standing | None) -> float | None:
         """How fast a node is: since an earlier look, or since it started. None when it never said."""
@@ -120,7 +120,7 @@ class Standing:
         since, done = (node.started, 0) if earlier is None else (earlier.expires, figures_of(earlier).get("steps", 0))
         # Figures are as old as the beat that brought them.
         until = self.now if earlier is None else node.expires
-        return round((steps - done) / max((until - since) / 1e6, 1.0), 1)
+        return round(float(steps - done) / max((until - since) / 1e6, 1.0), 1)
 
     def _node_json(self, node: Node, before: Standing | None) -> dict[str, Any]:
         figures = figures_of(node)

@@ -18,6 +18,7 @@ from perdure.demo.bank import read_transfers
 from perdure.demo.evidence import Evidence, Kill, in_words, weigh
 from perdure.demo.filing import FILES, file_report, read_report
 from perdure.demo.screen import Screen, counted
+from perdure.store.urls import without_passwords
 from perdure.values.events import Event
 from perdure.values.json import encode, plain
 
@@ -73,13 +74,17 @@ def as_json(ending: Ending) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
-def command_line(*words: str) -> str:
-    """A command that works when pasted: `perdure` from the path, else the one beside this Python."""
+def command_line(*words: str, store: str) -> str:
+    """A command that works when pasted: `perdure` from the path, else the one beside this Python.
+
+    A password is not shown: such a store is named by PERDURE_STORE, which is set or has to be.
+    """
     beside = Path(sys.executable).with_name("perdure")
     program = ["perdure"]
     if shutil.which("perdure") is None:
         program = [_shown(beside)] if beside.exists() else [sys.executable, "-m", "perdure"]
-    return shlex.join([*program, *words])
+    named = ["--store", store] if store == without_passwords(store) else []
+    return shlex.join([*program, *words, *named])
 
 
 def _look_further(run: str, store: str, journal: Sequence[Event]) -> list[str]:
@@ -88,10 +93,10 @@ def _look_further(run: str, store: str, journal: Sequence[Event]) -> list[str]:
     paid = [event.step for event in journal if event.type == "step.started" and event.data["name"] == "pay"]
     step = [*asked, *paid, max(event.step or 0 for event in journal)][0]
     return [
-        command_line("show", run, "--store", store),
-        command_line("events", run, "--store", store),
-        command_line("fork", run, "--at", str(step), "--store", store),
-        command_line("runs", "--store", store),
+        command_line("show", run, store=store),
+        command_line("events", run, store=store),
+        command_line("fork", run, "--at", str(step), store=store),
+        command_line("runs", store=store),
     ]
 
 

@@ -35,8 +35,10 @@ class WorkerProcess:
     """One worker. Inside `async with` it is alive; when that ends it is gone, on every path."""
 
     def __init__(self, store: str, run: str, cue: Cue | None = None) -> None:
-        self._command = ["-m", "perdure.demo.worker", "--store", store, "--run", run]
+        self._command = ["-m", "perdure.demo.worker", "--run", run]
         self._command += ["--cue", str(cue)] if cue else []
+        # Not among the arguments, which everybody on the machine may read: the URL may hold a password.
+        self._environment = {**os.environ, "PERDURE_STORE": store}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process is gone
         self._process: Process
 
@@ -44,7 +46,14 @@ class WorkerProcess:
         # -P: a file of the user's that is called like a module of ours stays out of it. A session of its own: Ctrl-C
         # in the terminal reaches the show alone, which then stops its worker.
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", *self._command, stdin=PIPE, stdout=PIPE, stderr=self._log, start_new_session=True
+            sys.executable,
+            "-P",
+            *self._command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=self._log,
+            start_new_session=True,
+            env=self._environment,
         )
         return self
 

@@ -44,7 +44,7 @@ def main(
         except (KeyboardInterrupt, Left) as leaving:
             screen.title("Stopped. The worker has shut down; what was done is on disk.")
             screen.say("To go on from there:")
-            screen.copyable(ending.command_line("demo", "--store", wish.url, "--out", str(wish.folder)))
+            screen.copyable(ending.command_line("demo", "--out", str(wish.folder), store=wish.url))
             return WAITING if isinstance(leaving, Left) else INTERRUPTED
     except (PerdureError, OSError) as error:
         screen.error(str(error))
@@ -106,5 +106,5 @@ def _failed(screen: Screen, wish: Wish, last: Event) -> int:
     error = last.data.get("error", {})
     why = error.get("message") or last.data.get("reason") or "no reason given"
     screen.error(f"the run {last.type.removeprefix('run.')}: {why}. Look at it with:")
-    screen.copyable(ending.command_line("show", last.run, "--store", wish.url))
+    screen.copyable(ending.command_line("show", last.run, store=wish.url))
     return CANCELLED if last.type == "run.cancelled" else FAILED

@@ -19,9 +19,11 @@ from perdure.demo.payments import Payment
 from perdure.demo.process import Fate, WorkerProcess
 from perdure.demo.screen import Screen, counted
 from perdure.demo.stage import Cue, pause
+from perdure.demo.worker import LEASE_SECONDS
 from perdure.errors import AlreadySettled, PerdureError
 from perdure.runtime import Runtime
 from perdure.store.contract import Ask
+from perdure.store.urls import is_postgres, without_passwords
 from perdure.values.events import Event
 from perdure.values.json import decode, encode
 from perdure.values.runs import RunStatus
@@ -48,6 +50,7 @@ class Story:
         self._runtime = runtime
         self._screen = screen
         self._store = store
+        self._shown = without_passwords(store)
         self._run = run
         self._yes = yes
         self._batches: int | None = None
@@ -94,6 +97,9 @@ class Story:
         signal = await worker.kill()
         self._screen.stall(stalled=True)
         self._screen.say(f"[bold red]kill -9 {worker.pid}[/]  {_MOMENTS[cue.scene]}")
+        if is_postgres(self._store):
+            lease = f"{LEASE_SECONDS:g} s"
+            self._screen.say(f"[dim]its lease still holds: the next worker waits until it has run out ({lease})[/]")
         await pause(1.2)
         journal = await self._runtime.journal(self._run)
         completed = sum(event.type == "step.completed" for event in journal)
@@ -127,8 +133,8 @@ class Story:
         if run.status is RunStatus.QUARANTINED:  # and was not released since
             raise PerdureError(
                 f"{run.id} was parked: {event.data['error']['message']}. Look at it with: "
-                f"perdure show {run.id} --store {self._store}; to begin anew, first: "
-                f"perdure cancel {run.id} --store {self._store}"
+                f"perdure show {run.id} --store {self._shown}; to begin anew, first: "
+                f"perdure cancel {run.id} --store {self._shown}"
             )
 
     def _progress(self, data: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The demo's worker: a process that runs the agent until its run ends, or its standard input does.
 
-    python -m perdure.demo.worker --store URL --run ID [--cue SCENE:COUNT]
+    PERDURE_STORE=URL python -m perdure.demo.worker --run ID [--cue SCENE:COUNT]
 
 Since input ends when the show does, however that ended, no worker outlives it. At its cue the worker prints one line.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 
 from perdure import Runtime, Settings
@@ -16,6 +17,8 @@ from perdure.demo.agent import reconcile
 from perdure.demo.stage import Cue, stage
 from perdure.errors import PerdureError, RunCancelled, RunFailed
 
+#: How long the next worker waits for one that was killed, where the store cannot see that it is gone (PostgreSQL).
+LEASE_SECONDS = 2.0
 #: what the worker prints at its cue
 REACHED = "cue"
 
@@ -23,13 +26,12 @@ REACHED = "cue"
 def main() -> int:
     """Exit code 0 when the run ended or input did, 1 when this worker could not go on."""
     parser = argparse.ArgumentParser(description="Run the demo's agent until its run ends, or standard input does.")
-    parser.add_argument("--store", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--cue", type=Cue.parse)
     arguments = parser.parse_args()
     stage.cue = arguments.cue
     try:
-        asyncio.run(_work(arguments.store, arguments.run))
+        asyncio.run(_work(os.environ["PERDURE_STORE"], arguments.run))
     except PerdureError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -37,7 +39,8 @@ def main() -> int:
 
 
 async def _work(store: str, run: str) -> None:
-    async with Runtime(store, agents=[reconcile], settings=Settings(finish_seconds=1.0)) as runtime:
+    settings = Settings(finish_seconds=1.0, lease_seconds=LEASE_SECONDS)
+    async with Runtime(store, agents=[reconcile], settings=settings) as runtime:
         announcing = asyncio.create_task(_announce_cue())
         ends = {asyncio.create_task(_end_of_run(runtime, run)), asyncio.create_task(_end_of_input())}
         try:

@@ -69,6 +69,9 @@ class Membership:
         self._since: dict[str, float] = {}
         self._beat_at = -inf
         self._looked_at = -inf
+        #: at the last look there were shards that no living node owned: free ones for others, who may have missed them, or
+        #: of a dead node who claimed them after its last beat
+        self._orphans = False
         #: when the first of the others runs out
         self._expiry_at = inf
         self._alarm: Alarm | None = None
@@ -150,7 +153,7 @@ class Membership:
         now = self._clock.monotonic()
         moments = [self._beat_at]
         if self._looks:
-            moments.append(now + _LOOK_SECONDS * max(1, len(self._others)))
+            moments.append(now + _LOOK_SECONDS * (1 if self._orphans else max(1, len(self._others))))
             moments += [self._expiry_at] if self._expiry_at > now else []
         return min(moments)
 
@@ -202,11 +205,12 @@ class Membership:
             return []
         self._looked_at = self._clock.monotonic()
         owners = await self.parts.owners()
-        if None not in owners.values():
-            return []
-        if self._others:
+        free = None in owners.values()
+        if self._others and (free or self._looked_at >= self._expiry_at):
             self._note(await self._kernel.store.nodes())  # whoever left or died since the last beat gets nothing
-        return await self._kernel.leases.claim(self.parts.to_claim(owners, self._nodes))
+            self._expiry_at = inf
+        self._orphans = not {node.id for node in self._nodes}.issuperset(owners.values())
+        return await self._kernel.leases.claim(self.parts.to_claim(owners, self._nodes)) if free else []
 
     async def _give(self) -> None:
         """Give up what others lack, if they will be there to work on it."""

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MOST = 1.0
+#: how long after the store could not tell of changes they are looked for
+_UNTOLD_SECONDS = 0.25
 
 
 class PatientReads:
@@ -69,7 +71,11 @@ class PatientReads:
         return await self.keep_trying(lambda: self._store.next_due(shards, programs=programs))
 
     async def wait_change(self) -> None:
-        await self.keep_trying(self._store.wait_change)
+        """Return when others may have committed: also after the store could not tell, since it may not tell again."""
+        try:
+            await self._store.wait_change()
+        except StoreBusy:
+            await self._pause(_UNTOLD_SECONDS)
 
     async def keep_trying(self, read: Callable[[], Awaitable[T]]) -> T:
         """What `read` gives, as soon as the store is not busy."""

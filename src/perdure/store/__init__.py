@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import cast
 
@@ -12,6 +11,7 @@ from perdure.store.many import ManyStores
 from perdure.store.member import Member
 from perdure.store.memory import MemoryStore
 from perdure.store.sqlite import SqliteStore
+from perdure.store.urls import is_postgres, split_urls, without_passwords
 from perdure.values.clock import Clock, SystemClock
 
 __all__ = ["ManyStores", "MemoryStore", "SqliteStore", "Store", "store_from_url"]
@@ -23,7 +23,7 @@ def store_from_url(url: str, clock: Clock | None = None) -> Store:
     `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host:5432/database`; several of
     them with commas between are one store in several databases. Raises InvalidSetting for any other.
     """
-    urls = re.split(r",(?=\w+://)", url)
+    urls = split_urls(url)
     if len(urls) > 1:
         return _many_stores(urls, clock)
     scheme, separator, rest = url.partition("://")
@@ -31,24 +31,19 @@ def store_from_url(url: str, clock: Clock | None = None) -> Store:
         return MemoryStore(clock=clock)
     if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
         return SqliteStore(rest[1:], clock=clock)
-    if scheme in {"postgresql", "postgres"} and rest:
+    if is_postgres(url) and rest:
         return _postgres_store(url, clock)
     raise InvalidSetting(
-        f"{url!r} is not a store. Use memory://, sqlite:///relative.db, sqlite:////absolute/path.db or "
+        f"{without_passwords(url)!r} is not a store. Use memory://, sqlite:///relative.db, sqlite:////absolute/path.db or "
         f"postgresql://user@host/database."
     )
 
 
 def _many_stores(urls: Sequence[str], clock: Clock | None) -> Store:
-    stores = {_without_password(url): cast("Member", store_from_url(url, clock)) for url in urls}
+    stores = {without_passwords(url): cast("Member", store_from_url(url, clock)) for url in urls}
     if len(stores) < len(urls):
-        raise InvalidSetting(f"a database is given twice: {', '.join(map(_without_password, urls))}. Give each once.")
+        raise InvalidSetting(f"a database is given twice: {', '.join(map(without_passwords, urls))}. Give each once.")
     return ManyStores(stores, clock=clock)
-
-
-def _without_password(url: str) -> str:
-    """A database's URL as people may see it: neither a password nor options."""
-    return re.sub(r"//([^:/@]*):[^@/]*@", r"//\1@", url.partition("?")[0])
 
 
 def _postgres_store(url: str, clock: Clock | None) -> Store:

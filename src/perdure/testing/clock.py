@@ -10,6 +10,7 @@ from itertools import count
 
 _TURNS = 60
 _OUTSIDE_SECONDS = 0.0005
+_LOOKS_MOST = 4_000
 
 
 class FakeAlarm:
@@ -79,12 +80,14 @@ class FakeClock:
 async def settle() -> None:
     """Let everything that is ready on the loop run, and what that makes ready, some turns deep.
 
-    What is under way `outside` of the loop (a database's answer) is waited for, and what it makes ready too.
+    What is under way `outside` of the loop (a database's answer) is waited for, and what it makes ready too; but not for
+    ever, since somebody may call without end.
     """
-    turns = 0
-    while turns < _TURNS:
+    turns = looks = 0
+    while turns < _TURNS and looks < _LOOKS_MOST:
         await asyncio.sleep(_OUTSIDE_SECONDS if _Outside.calls else 0)
         turns = 0 if _Outside.calls else turns + 1
+        looks += bool(_Outside.calls)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class SimulatedHost(asyncio.BaseEventLoop):
         self._now = 0.0
         self._queues: dict[str, deque[asyncio.Handle]] = {}
         self._paused: set[str] = set()
+        self._paused_at: dict[str, float] = {}
         self._dead: set[str] = set()
         self._mourners: dict[str, list[asyncio.Future[None]]] = {}
         #: of dead nodes: kept, because collecting a coroutine would run its `finally` blocks
@@ -82,10 +83,15 @@ class SimulatedHost(asyncio.BaseEventLoop):
     def pause(self, node: str) -> None:
         """`node` does nothing until `resume`."""
         self._paused.add(node)
+        self._paused_at[node] = self._now
 
     def resume(self, node: str) -> None:
         """`node` goes on where it was."""
         self._paused.discard(node)
+
+    def awake_since(self, node: str, moment: float) -> bool:
+        """True when `node` lives, and was not paused at or after `moment`."""
+        return node not in self._dead and node not in self._paused and self._paused_at.get(node, -1.0) < moment
 
     async def die(self) -> NoReturn:
         """The node that awaits this is killed right here."""
@@ -199,6 +205,13 @@ def _close(task: asyncio.Task[Any]) -> None:
 def current_node() -> str:
     """The node whose code is running."""
     return _node.get()
+
+
+async def pass_time(host: SimulatedHost, seconds: float) -> None:
+    """Return when `seconds` have passed."""
+    over = host.create_future()
+    host.call_later(seconds, lambda: over.done() or over.set_result(None))  # type: ignore[func-returns-value]
+    await over
 
 
 def run_simulated(

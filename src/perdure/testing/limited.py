@@ -52,6 +52,6 @@ class Crowd:
             self._tags += 1
             tag, key = f"crowd {self._tags}", self._dice.choice(_KEYS)
             if self._dice.random() < 0.6:
-                await runtime.start(narrow, tag, self._dice.choice([0.05, 0.4]), concurrency_key=key)
+                await runtime.start(narrow, tag, self._dice.choice([0.05, 0.4, 4.0]), concurrency_key=key)
             else:
                 await runtime.start(paced, tag, concurrency_key=key)

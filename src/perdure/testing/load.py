@@ -34,15 +34,19 @@ _STARTS: list[tuple[AnyAgent, Callable[[random.Random], tuple[Any, ...]]]] = [
 
 
 class Load:
-    """The client. Keeps about `width` runs in flight until told to `finish`."""
+    """The client. Keeps about `width` runs in flight until told to `finish`; follows a part of them, 1.0 for all."""
 
-    def __init__(self, runtime: Runtime, world: FileWorld, history: History, dice: random.Random, width: int) -> None:
+    def __init__(
+        self, runtime: Runtime, world: FileWorld, history: History, dice: random.Random, width: int,
+        followed: float = 1.0,
+    ) -> None:  # fmt: skip
         self.started = 0
         self._runtime = runtime
         self._world = world
         self._history = history
         self._dice = dice
         self._width = width
+        self._followed = followed
         self._letters = 0
         self._watched: set[asyncio.Task[None]] = set()
         self._finishing = False
@@ -105,6 +109,8 @@ class Load:
         self._history.note("start", key=key, agent=agent.name, arguments=arguments)
         handle = await self._runtime.start(agent, *arguments, session=session, idempotency_key=key)
         self._history.note("start!", key=key, run=handle.id)
+        if self._dice.random() >= self._followed:
+            return
         watching = asyncio.create_task(self._watch(handle))
         self._watched.add(watching)
         watching.add_done_callback(self._watched.discard)

@@ -20,7 +20,7 @@ from perdure.journal.commands import Call
 from perdure.kernel.contract import Agents, Hands
 from perdure.store.contract import Fence, Lease, RateWish, Shard, Store, Tokens, Transaction
 from perdure.testing.commit_log import CommitLog
-from perdure.testing.host import current_node
+from perdure.testing.host import SimulatedHost, current_node
 from perdure.values.events import Event
 from perdure.values.runs import Run
 
@@ -32,14 +32,18 @@ class Move(NamedTuple):
 
     run: Run
     fence: Fence
+    #: as it calls itself, and as the simulation calls it
     node: str
+    life: str
+    began: float
 
 
 class ClusterRecord(CommitLog):
     """All accepted writes, claims and attempts of a cluster."""
 
-    def __init__(self, agents: Agents, now: Callable[[], float], latest_us: Callable[[], float]) -> None:
-        super().__init__(now, latest_us)
+    def __init__(self, agents: Agents, host: SimulatedHost, latest_us: Callable[[], float]) -> None:
+        super().__init__(host.time, latest_us)
+        self._host = host
         #: how many shards were claimed
         self.claims = 0
         #: what nodes gave up in good order
@@ -75,6 +79,7 @@ class ClusterRecord(CommitLog):
             other = self._claimers.setdefault(tuple(lease), current_node())
             if other != current_node():
                 self.violations.append(f"{lease.shard}: {other} and {current_node()} both claimed epoch {lease.epoch}")
+            self._check_stopped(lease)
         return leases
 
     def told(self, wishes: Sequence[RateWish], tokens: Sequence[Tokens]) -> None:
@@ -82,8 +87,9 @@ class ClusterRecord(CommitLog):
         for wish, answer in zip(wishes, tokens, strict=True):
             self._tokens[wish.name] += answer.granted
 
-    def begin(self, key: object, attempt: Attempt, call: Call, node: str, shards: Sequence[Shard]) -> None:
-        """`node` (as it calls itself) begins an attempt, while the store says `shards`."""
+    async def begin(self, key: object, attempt: Attempt, call: Call, node: str, store: Store) -> None:
+        """`node` (as it calls itself) begins an attempt. `store` is what all nodes share, and answers at once."""
+        shards = await store.shards()
         run = self._runs[attempt.run]
         lease = next(shard for shard in shards if shard.name == run.shard)
         if not lease.alive or lease.owner != node:
@@ -91,18 +97,18 @@ class ClusterRecord(CommitLog):
                 f"{run.id}: attempt {attempt.attempt} of step {attempt.step} ({call.name}) was begun by {node} at "
                 f"{self._now():.3f} s, when {lease.owner if lease.alive else 'nobody'} owned {run.shard}"
             )
-        self._moves[key] = Move(run, Fence(lease.name, lease.epoch), node)
+        self._moves[key] = Move(run, _fence(lease), node, current_node(), self._now())
         agent = self._agents.latest(run.agent)
         if agent is not None and not agent.unlimited:
-            self._check_places(agent, run, shards)
+            alive = {other.id for other in await store.nodes() if other.alive}
+            self._check_places(agent, run, {(*_fence(shard), shard.owner) for shard in shards if shard.alive and shard.owner in alive})
 
     def end(self, key: object) -> None:
         """An attempt is over."""
         self._moves.pop(key, None)
 
-    def _check_places(self, agent: AnyAgent, run: Run, shards: Sequence[Shard]) -> None:
-        # What goes on where the lease ran out goes on unheard: a node that is paused cannot stop it, and gets no place.
-        standing = {(shard.name, shard.epoch, shard.owner) for shard in shards if shard.alive}
+    def _check_places(self, agent: AnyAgent, run: Run, standing: set[tuple[str, int, str | None]]) -> None:
+        # Only what still has the right by which it began: a node that is paused for longer cannot stop what it began.
         moving = {
             move.run.id: move.run.concurrency_key
             for move in self._moves.values()
@@ -114,6 +120,11 @@ class ClusterRecord(CommitLog):
             alike = sorted(id for id, key in moving.items() if key == run.concurrency_key)
             if len(alike) > agent.concurrency_per_key:
                 self.violations.append(f"{run.agent}/{run.concurrency_key}: {alike} move at once at {self._now():.3f} s")
+
+    def _check_stopped(self, lease: Lease) -> None:
+        for move in self._moves.values():
+            if move.fence.shard == lease.shard and self._host.awake_since(move.life, move.began):
+                self.violations.append(f"{move.run.id}: {move.life} works on it, {current_node()} claimed {lease.shard}")
 
     def _check_writer(self, node: str, transaction: Transaction, verdict: object) -> None:
         fence = transaction.fence
@@ -168,7 +179,7 @@ class RecordedStore:
 
 
 class RecordedHands:
-    """Hands of `node`, with what they begin and end noted. `store` is what all nodes share, and answers at once."""
+    """Hands of `node`, with what they begin and end noted. `store` is what all nodes share."""
 
     def __init__(self, hands: Hands, record: ClusterRecord, store: Store, node: str) -> None:
         self._hands = hands
@@ -178,7 +189,7 @@ class RecordedHands:
 
     async def execute(self, call: Call, attempt: Attempt) -> str:
         key = object()
-        self._record.begin(key, attempt, call, self._node, await self._store.shards())
+        await self._record.begin(key, attempt, call, self._node, self._store)
         try:
             return await self._hands.execute(call, attempt)
         finally:
@@ -189,3 +200,7 @@ class RecordedHands:
 
     def close(self) -> None:
         self._hands.close()
+
+
+def _fence(shard: Shard) -> Fence:
+    return Fence(shard.name, shard.epoch)

@@ -2,7 +2,7 @@
 
 A request that is lost changed nothing, unless it was under way and arrives later; a reply that is lost leaves the caller
 with a write that happened, and an error that says it may not have. Who waits hears so at once, or only when the line is
-whole again, by the temper of the cut.
+whole again, as the cut has it; then what was held up may go through instead.
 
 Nothing here decides when a line is cut, nor what a store does with a batch that it is given twice: the store knows it
 again (record.py).
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 #: What asks nothing of the store.
 _LOCAL = frozenset({"together", "close"})
+#: What takes time here; other calls are held up by who watches them (watched.py).
+_SLOW = frozenset({"beat", "renew", "shards"})
 #: how long it takes to hear that a line is cut, and how late a request that was under way may arrive after that is over
 _REFUSED_SECONDS = 0.02
 _LATE_SECONDS_MOST = 1.0
@@ -30,9 +32,11 @@ _LATE_SECONDS_MOST = 1.0
 class Line:
     """The way between one node and the store. Whole, until it is `cut`."""
 
-    def __init__(self, host: SimulatedHost, dice: random.Random, lost_rate: float = 0.0) -> None:
+    def __init__(self, host: SimulatedHost, dice: random.Random, lost_rate: float = 0.0, seconds: float = 0.0) -> None:
         #: chance that the reply to a call is lost while the line is whole
         self.lost_rate = lost_rate
+        #: longest time that a call takes, either way
+        self.seconds = seconds
         self._host = host
         self._dice = dice
         self._requests_pass = self._replies_pass = True
@@ -68,9 +72,27 @@ class Line:
                     self._late.append(arrive)
                 await self._lose()
         result = await call()
-        if not self._replies_pass or (self.lost_rate and self._dice.random() < self.lost_rate):
+        if not self._replies_pass and self._hangs and self._dice.random() < 0.5:
+            await self._whole()
+        elif not self._replies_pass or (self.lost_rate and self._dice.random() < self.lost_rate):
             await self._lose()
         return result
+
+    async def delay(self) -> None:
+        """Return when a call has come one way."""
+        if self.seconds:
+            await pass_time(self._host, self._dice.random() * self.seconds)
+
+    async def carry_news(self, news: Callable[[], Awaitable[None]]) -> None:
+        """Return when there are news and the line is whole. Raises StoreBusy when it is not whole to begin with.
+
+        Whoever listens has heard: other than the reply to a call, news are late and not lost.
+        """
+        if not (self._requests_pass and self._replies_pass):
+            await self._lose()
+        await news()
+        while not (self._requests_pass and self._replies_pass):
+            await self._whole()
 
     async def _lose(self) -> NoReturn:
         if self._hangs and not (self._requests_pass and self._replies_pass):
@@ -96,8 +118,19 @@ class RemoteStore:
     async def commit(self, batch: Sequence[Transaction]) -> list[Exception | list[int] | None]:
         return await self._line.carry(lambda: self._store.commit(batch), lambda: self._arrive(batch))
 
+    async def wait_change(self) -> None:
+        await self._line.carry_news(self._store.wait_change)
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
         if name in _LOCAL:
             return method
+        if name in _SLOW:
+            return lambda *args, **options: self._line.carry(lambda: self._call_slowly(method, *args, **options))
         return lambda *args, **options: self._line.carry(lambda: method(*args, **options))
+
+    async def _call_slowly(self, method: Callable[..., Awaitable[T]], *args: Any, **options: Any) -> T:
+        await self._line.delay()
+        result = await method(*args, **options)
+        await self._line.delay()
+        return result

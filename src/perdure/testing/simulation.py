@@ -11,38 +11,40 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
+from perdure.errors import PerdureError
 from perdure.kernel.activation import Activation
 from perdure.runtime import AgentSet, Runtime
 from perdure.store import MemoryStore
-from perdure.store.contract import Store
 from perdure.testing.clients import Clients
-from perdure.testing.commit_log import CommitLog
 from perdure.testing.history import History, check_history
 from perdure.testing.host import SimulatedClock, SimulatedHost, run_simulated
 from perdure.testing.invariants import Evidence, find_violations, gather_evidence
+from perdure.testing.limited import LIMITED, Crowd
 from perdure.testing.plans import AGENTS, Planner, fits, foretell, the_pace
+from perdure.testing.record import ClusterRecord
+from perdure.testing.room import Room
+from perdure.testing.storm import Storm
 from perdure.testing.swarm import Mix, Weather
-from perdure.testing.watched import WatchedHands, WatchedStore
 from perdure.testing.workflows import the_world
 from perdure.testing.world import World
 from perdure.values import ids
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
-from perdure.values.settings import Settings
 
 _STORM_SECONDS = 12.0
 _HEALING_SECONDS = 240.0
-#: How long a frozen node stays so: the leases of some run out meanwhile.
-_FREEZE_SECONDS = (1.0, 20.0)
-_LEASE_SECONDS = 3.0
 #: How long a client waits for a reply before it goes on.
 _REPLY_SECONDS = 2.0
+#: For so many leases nothing may move once all shards have found their owners.
+_QUIET_LEASES = 1.0
+#: How often a shard may move, for each of them and each node that comes, after the storm.
+_MOVES_MOST = 2
 
 
 @dataclass(slots=True)
@@ -54,6 +56,10 @@ class Report:
     runs: int = 0
     events: int = 0
     deaths: int = 0
+    #: nodes that ended in good order, were frozen, were cut off
+    departures: int = 0
+    freezes: int = 0
+    cuts: int = 0
     turns: int = 0
     #: hash of everything that was committed, done and acknowledged
     trace: str = ""
@@ -90,117 +96,91 @@ class _Simulation:
         self._world = World()
         self._history = History()
         self._clients = Clients(dice, Planner(dice, self._mix.poison_rate), self._world, self._history)
-        self._nodes: dict[str, Runtime] = {}
-        self._clocks: list[SimulatedClock] = []
-        self._most_ahead_us = 0
-        self._frozen: set[str] = set()
+        self._crowd = Crowd(dice)
+        self._agents = AGENTS + LIMITED if self._mix.crowd_rate else AGENTS
         self._kept: list[Any] = []
 
     async def run(self, host: SimulatedHost) -> Report:
+        mix, dice = self._mix, self._dice
         self._host = host
-        self._true_clock = SimulatedClock(host)
-        self._log = CommitLog(host.time, lambda: self._true_clock.now_us() + self._most_ahead_us)
-        self._weather = Weather(host, self._mix, self._dice)
-        self._mild = Weather(host, self._mix, self._dice, deadly=False)
-        self._store = MemoryStore(clock=SimulatedClock(host), slots=2)
-        # A frozen worker that comes back would act once more, however its runs were settled meanwhile: nobody can hinder
-        # that but the service it calls. So this one takes fencing tokens.
+        true_clock = SimulatedClock(host)
+        self._log = ClusterRecord(
+            AgentSet(self._agents), host, lambda: true_clock.now_us() + self._storm.most_ahead_us
+        )
+        self._store = MemoryStore(clock=true_clock, slots=mix.slots)
+        self._room = Room(host, dice, mix, self._store, self._agents, self._log)
+        # A worker that is frozen in the middle of a tool goes on in it, however its runs were settled meanwhile: nobody
+        # can hinder that but the service it calls. So this one takes fencing tokens.
         self._world.is_stale = lambda run: not self._log.owned_here(run)
+        weather, mild = Weather(host, mix, dice), Weather(host, mix, dice, deadly=False)
         the_world.set(self._world)
-        the_pace.set(self._weather.reach)
-        client = self._runtime(self._mild)
+        the_pace.set(weather.reach)
+        node = self._room.make("client", mild)
+        self._storm = Storm(host, dice, mix, self._room, node, [weather, mild])
+        client = node.runtime
         await client.kernel.start(work=False)
-        places = [asyncio.create_task(self._keep_node(f"node {name}")) for name in "AB"[: self._mix.nodes]]
-        storm = [asyncio.create_task(work) for work in (self._kill(), self._freeze(), self._jump(), self._fill())]
-        await self._make_requests(client)
-        for task in storm:
-            task.cancel()
+        self._room.far = True
+        places = [asyncio.create_task(self._room.keep(f"node {place}", weather)) for place in "ABCDE"[: mix.nodes]]
+        self._storm.begin()
+        await asyncio.gather(self._make_requests(client), self._press(client))
         unfinished = await self._heal(client)
         for task in places:
             task.cancel()
         await self._judge(unfinished)
         return self.report
 
-    def _runtime(self, weather: Weather) -> Runtime:
-        clock = SimulatedClock(self._host)
-        store = cast("Store", WatchedStore(self._store, weather, self._log))
-        settings = Settings(
-            lease_seconds=_LEASE_SECONDS, idle_most=self._mix.idle_most, idle_seconds=self._mix.idle_seconds,
-            strikes_most=8,
-        )  # fmt: skip
-        runtime = Runtime(store, AGENTS, clock=clock, settings=settings, dice=self._dice.random)
-        runtime.kernel.hands = WatchedHands(runtime.kernel.hands, weather, self._log)
-        self._clocks.append(clock)
-        self._kept.append(runtime)
-        return runtime
-
     # The storm.
-
-    async def _keep_node(self, place: str) -> None:
-        for life in range(1_000):
-            name = f"{place}{life}"
-            runtime = self._nodes[name] = self._runtime(self._weather)
-            death = self._host.death_of(name)
-            starting = self._host.start_on(name, runtime.kernel.start())
-            while not (death.done() or runtime.kernel.failure or (starting.done() and starting.exception())):
-                await asyncio.wait({death}, timeout=0.2)
-            self.report.deaths += 1
-            del self._nodes[name]
-            self._host.kill(name)
-            if self._mix.death_is_known:
-                self._store.bury(runtime.kernel.node)
-            await asyncio.sleep(self._dice.random() * 0.5)
-
-    async def _kill(self) -> None:
-        async for name in self._victims(self._mix.kill_rate):
-            self._host.kill(name)
-
-    async def _freeze(self) -> None:
-        async for name in self._victims(self._mix.freeze_rate):
-            self._host.pause(name)
-            self._frozen.add(name)
-            self._host.call_later(self._dice.uniform(*_FREEZE_SECONDS), self._host.resume, name)
-
-    async def _jump(self) -> None:
-        async for _ in self._victims(self._mix.jump_rate):
-            clock = self._dice.choice(self._clocks)
-            clock.ahead_us = self._dice.choice([0, self._dice.randint(-60_000_000, 60_000_000)])
-            self._most_ahead_us = max(self._most_ahead_us, clock.ahead_us)
-
-    async def _fill(self) -> None:
-        async for _ in self._victims(self._mix.full_rate):
-            self._weather.full_until = self._mild.full_until = self._host.time() + self._dice.random() * 3
-
-    async def _victims(self, rate: float) -> AsyncIterator[str]:
-        while rate:
-            await asyncio.sleep(self._dice.expovariate(rate))
-            if self._nodes:
-                yield self._dice.choice(sorted(self._nodes))
 
     async def _make_requests(self, client: Runtime) -> None:
         while self._host.time() < _STORM_SECONDS:
             await asyncio.sleep(self._dice.expovariate(self._mix.requests_rate))
-            inside = sorted(self._nodes) if self._dice.random() < self._mix.inside_share else []
+            inside = sorted(self._room.nodes) if self._dice.random() < self._mix.inside_share else []
             name = self._dice.choice(inside) if inside else "client"
-            task = self._host.start_on(name, self._clients.draw_request(self._nodes.get(name, client)))
+            runtime = self._room.nodes[name].runtime if inside else client
+            task = self._host.start_on(name, self._clients.draw_request(runtime))
             self._kept.append(task)
             await asyncio.wait({task}, timeout=self._dice.choice([0.0, 0.0, _REPLY_SECONDS]))
 
+    async def _press(self, client: Runtime) -> None:
+        while self._mix.crowd_rate and self._host.time() < _STORM_SECONDS:
+            await asyncio.sleep(self._dice.expovariate(self._mix.crowd_rate))
+            with contextlib.suppress(PerdureError):
+                await self._crowd.press(client)
+
+    # Fine weather.
+
     async def _heal(self, client: Runtime) -> list[Run]:
-        self._weather.fine = self._mild.fine = True
-        for node in self._frozen:
-            self._host.resume(node)
+        self._storm.clear_up()
+        claims, joined = self._log.claims, self._room.joined
         until = self._host.time() + _HEALING_SECONDS
         while (unfinished := await self._clients.help_on(client)) and self._host.time() < until:
             await asyncio.sleep(0.5)
+        violations = self.report.violations
+        violations += filter(None, [await self._find_unrest(until)])
+        most = _MOVES_MOST * len(await self._store.shards()) * (1 + self._room.joined - joined)
+        if self._log.claims - claims > most:
+            violations.append(f"{self._log.claims - claims} times a shard moved in fine weather")
         return unfinished
+
+    async def _find_unrest(self, until: float) -> str:
+        """Wait until all shards are owned, evenly and for a while; gives what hinders that, in words."""
+        while True:
+            complaint, claims, present = await self._room.complaint(), self._log.claims, self._room.present
+            await asyncio.sleep(_QUIET_LEASES * self._mix.lease_seconds)
+            if not complaint and present == self._room.present:
+                moved = self._log.claims - claims
+                return f"{moved} shards moved although all were evenly owned" if moved else ""
+            if self._host.time() > until:
+                return complaint or "nodes came and went"
 
     # The verdict.
 
     async def _judge(self, unfinished: list[Run]) -> None:
-        evidence = await gather_evidence(self._store, self._world, AgentSet(AGENTS), self._log.events)
+        evidence = await gather_evidence(self._store, self._world, AgentSet(self._agents), self._log.events)
         report = self.report
         report.runs, report.events, report.turns = len(evidence.runs), len(self._log.events), self._host.turns
+        report.deaths, report.departures = self._room.deaths, self._room.departures
+        report.freezes, report.cuts = self._storm.freezes, self._storm.cuts
         report.violations += [f"{run.id} never ended: {run.status}, {run.reason}" for run in unfinished]
         report.violations += self._log.violations + find_violations(evidence)
         report.violations += [*check_history(evidence, self._history.lines), *self._check_results(evidence)]

@@ -25,7 +25,7 @@ from perdure.testing.simulation import Report, simulate
 
 _TWICE_EVERY = 100
 _COLLECT_EVERY = 20
-_FIGURES = ("seeds", "runs", "events", "deaths", "turns")
+_FIGURES = ("seeds", "runs", "events", "deaths", "departures", "freezes", "cuts", "turns")
 
 
 def run_campaign(seeds: range) -> dict[str, Any]:

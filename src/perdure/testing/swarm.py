@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 
 from perdure.errors import StoreBroken, StoreFull
-from perdure.testing.host import SimulatedHost, current_node
+from perdure.testing.host import SimulatedHost, current_node, pass_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,14 @@ class Mix:
     """The faults of one seed. Rates are chances per point passed, or per second where they say so."""
 
     nodes: int
+    #: into how many shards the sessions of an agent are spread
+    slots: int
+    #: a node that is not heard of for so long may lose its shards, seconds
+    lease_seconds: float
+    #: how long steps may take when a node gives shards up, seconds
+    finish_seconds: float
+    #: latest moment at which a node comes for the first time, seconds
+    join_seconds: float
     #: longest time that a call to the store takes, seconds
     store_seconds: float
     #: longest time that a tool takes at each of its points, seconds
@@ -26,13 +34,23 @@ class Mix:
     crash_rate: float
     #: a write is lost, or its acknowledgement, and the node is told that the store broke
     broken_rate: float
+    #: the reply to a call is lost: a node is told that the store is busy, whatever the call did
+    lost_rate: float
     #: the disk is full for a while, per second
     full_rate: float
+    #: the store is away for a while, and comes back with all it had, per second
+    failover_rate: float
+    #: a node is cut off from the store for a while, one way or both, per second
+    cut_rate: float
     #: a node is killed from outside, per second
     kill_rate: float
+    #: a node is told to end in good order, per second
+    leave_rate: float
+    #: a node is asked to drain, per second
+    drain_rate: float
     #: a node is frozen for longer than its leases last, and comes back, per second
     freeze_rate: float
-    #: a node's wall clock jumps by up to a minute, per second
+    #: a node's wall clock jumps, by a minute or by a year, per second
     jump_rate: float
     #: share of runs that kill every node that runs them
     poison_rate: float
@@ -45,6 +63,8 @@ class Mix:
     requests_rate: float
     #: share of requests that go through a node that works, and may die with it
     inside_share: float
+    #: how often somebody starts runs of agents that are limited, per second
+    crowd_rate: float
 
     @classmethod
     def draw(cls, dice: random.Random) -> Mix:
@@ -54,21 +74,31 @@ class Mix:
             return dice.choice([0.0] * len(rates) + list(rates))
 
         return cls(
-            nodes=dice.choice([1, 1, 2]),
-            store_seconds=sometimes(0.001, 0.01, 0.05),
-            tool_seconds=sometimes(0.01, 0.2, 1.0),
+            nodes=dice.choice([1, 2, 2, 3, 5]),
+            slots=dice.choice([2, 2, 5]),
+            lease_seconds=dice.choice([1.5, 3.0, 6.0]),
+            finish_seconds=dice.choice([0.5, 5.0]),
+            join_seconds=sometimes(1.0, 8.0),
+            store_seconds=sometimes(0.001, 0.01, 0.05, 0.4),
+            tool_seconds=sometimes(0.01, 0.2, 2.0),
             crash_rate=sometimes(0.002, 0.01, 0.03),
             broken_rate=sometimes(0.002, 0.01),
+            lost_rate=sometimes(0.003, 0.02),
             full_rate=sometimes(0.05, 0.2),
+            failover_rate=sometimes(0.05, 0.15),
+            cut_rate=sometimes(0.1, 0.3),
             kill_rate=sometimes(0.05, 0.2, 0.5),
-            freeze_rate=sometimes(0.03, 0.1),
-            jump_rate=sometimes(0.05, 0.2),
+            leave_rate=sometimes(0.1, 0.3),
+            drain_rate=sometimes(0.1, 0.3),
+            freeze_rate=sometimes(0.05, 0.2),
+            jump_rate=sometimes(0.1, 0.4),
             poison_rate=dice.choice([0.0] * 7 + [0.05]),
             death_is_known=dice.random() < 0.7,
             idle_most=dice.choice([0, 1, 256]),
             idle_seconds=dice.choice([0.5, 10.0]),
             requests_rate=dice.choice([1.0, 3.0, 8.0]),
             inside_share=dice.choice([0.0, 0.5, 1.0]),
+            crowd_rate=sometimes(0.5, 2.0),
         )
 
 
@@ -93,7 +123,7 @@ class Weather:
             return
         seconds = mix.store_seconds if point.rpartition(" ")[2] in _STORE_CALLS else mix.tool_seconds
         if seconds and dice.random() < 0.7:
-            await _wait(self._host, dice.random() * seconds)
+            await pass_time(self._host, dice.random() * seconds)
         if point == "before commit" and self._host.time() < self.full_until:
             raise StoreFull("the disk is full")
         if not self._deadly or point == "read":
@@ -109,9 +139,3 @@ class Weather:
 
 
 _STORE_CALLS = frozenset({"commit", "claim", "release", "leave", "share", "take", "read"})
-
-
-async def _wait(host: SimulatedHost, seconds: float) -> None:
-    over = host.create_future()
-    host.call_later(seconds, lambda: over.done() or over.set_result(None))  # type: ignore[func-returns-value]
-    await over

@@ -15,10 +15,12 @@ from psycopg.types.json import Jsonb
 
 from perdure.errors import AlreadySettled
 from perdure.store.contract import Ask, AskClose, NewRun, RunUpdate, Signal, Transaction
+from perdure.store.postgres.exchange import Crossings
 from perdure.store.postgres.journals import Tail, Tails
 from perdure.store.rows import ask_row, run_row, wait_text
 from perdure.values.events import Event
 from perdure.values.json import decode
+from perdure.values.runs import Run
 
 _RUN_COLUMNS = (
     "id", "agent", "version", "session", "shard", "status", "reason", "wait", "wake_at", "created", "updated", "parent",
@@ -78,7 +80,7 @@ class _Order:
         """`work` is there too."""
         if work.fence is not None:
             self._epochs[work.fence.shard] = work.fence.epoch
-        self._asked.update(ask.id for ask in (*work.open_asks, *work.close_asks))
+        self._asked.update([ask.id for ask in work.open_asks], [close.id for close in work.close_asks])
         self._called.update(signal.run for signal in work.signals)
 
 
@@ -94,6 +96,7 @@ class Batch:
         self._updates: dict[str, tuple[RunUpdate, Tail]] = {}
         self._work: dict[str, list[Any]] = {}
         self._state: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._crossings = Crossings()
         #: how many signals each transaction put
         self._signals: list[int] = []
 
@@ -109,6 +112,8 @@ class Batch:
             for event in work.events:
                 self._tails.get(event.run, fence).follow(event)
                 self._events.append((fence.shard, event))
+        if work.exchange is not None:
+            self._crossings.add(work.exchange)
         self._take("closes", [_close(close) for close in work.close_asks])
         self._take("consumes", list(work.consume))
         for new in work.create:
@@ -120,23 +125,18 @@ class Batch:
                 self._open(ask)
             if work.state is not None:
                 self._change_state(fence.shard, *work.state)
-        self._take("signals", [_signal(signal) for signal in work.signals])
+        delivered = work.exchange is not None and work.exchange.deliver is not None
+        self._take("signals", [signal_fields(signal, delivered=delivered) for signal in work.signals])
         self._signals.append(len(work.signals))
 
     def request(self) -> list[Any]:
         """The arguments of write_1."""
-        shards, events = [shard for shard, _ in self._events], [event for _, event in self._events]
-        work = {name: rows for name, rows in self._work.items() if rows}
+        work = {name: rows for name, rows in {**self._work, **self._crossings.rows()}.items() if rows}
         if self._updates:
             work["updates"] = [_changed(run, update, tail) for run, (update, tail) in self._updates.items()]
         if self._state:
             work["state"] = list(self._state.values())
-        return [
-            list(self.fences), _numbers(self.fences.values()), shards, [event.run for event in events],
-            _numbers(event.seq for event in events), [event.type for event in events],
-            _numbers(event.time_us for event in events), _numbers(event.step for event in events),
-            _numbers(event.attempt for event in events), [event.raw for event in events], Jsonb(work),
-        ]  # fmt: skip
+        return arguments(self.fences, self._events, work)
 
     def outcomes(self, put: str) -> list[list[int] | None]:
         """What became of each transaction, from write_1's answer."""
@@ -167,8 +167,7 @@ class Batch:
             tail.seq = event.seq
             self._events.append((run.shard, event))
         self._tails.add(tail)
-        row = dict(zip(_RUN_COLUMNS, run_row(run, seq=seq, steps=steps), strict=True))
-        self._take("creates", [row])
+        self._take("creates", [run_fields(run, seq, steps)])
 
     def _update(self, run: str, update: RunUpdate, tail: Tail) -> None:
         if tail.ended:
@@ -183,13 +182,43 @@ class Batch:
         self._updates[run] = (update, tail)
 
     def _open(self, ask: Ask) -> None:
-        self._take("asks", [dict(zip(_ASK_COLUMNS, ask_row(ask), strict=True))])
+        self._take("asks", [ask_fields(ask)])
 
     def _change_state(self, shard: str, agent: str, session: str, changes: dict[str, str | None]) -> None:
         for name, value in changes.items():
             self._state[agent, session, name] = {
                 "agent": agent, "session": session, "name": name, "value": value, "shard": shard,
             }  # fmt: skip
+
+
+def arguments(fences: dict[str, int], events: Sequence[tuple[str, Event]], work: dict[str, Any]) -> list[Any]:
+    """The arguments of write_1: each event with its shard, all else by what is to be done with it."""
+    shards, listed = [shard for shard, _ in events], [event for _, event in events]
+    return [
+        list(fences), _numbers(fences.values()), shards, [event.run for event in listed],
+        _numbers(event.seq for event in listed), [event.type for event in listed],
+        _numbers(event.time_us for event in listed), _numbers(event.step for event in listed),
+        _numbers(event.attempt for event in listed), [event.raw for event in listed], Jsonb(work),
+    ]  # fmt: skip
+
+
+def run_fields(run: Run, seq: int, steps: int) -> dict[str, Any]:
+    """A new run as write_1 takes it."""
+    return dict(zip(_RUN_COLUMNS, run_row(run, seq=seq, steps=steps), strict=True))
+
+
+def ask_fields(ask: Ask) -> dict[str, Any]:
+    """A new ask as write_1 takes it."""
+    return dict(zip(_ASK_COLUMNS, ask_row(ask), strict=True))
+
+
+def signal_fields(signal: Signal, *, delivered: bool) -> dict[str, Any]:
+    """A signal as write_1 takes it; one that was `delivered` is kept even if its run has not come yet."""
+    fields = {
+        "agent": signal.agent, "session": signal.session, "run": signal.run, "kind": signal.kind, "data": signal.data,
+        "shard": signal.shard, "created": signal.created,
+    }  # fmt: skip
+    return {**fields, "delivered": True} if delivered else fields
 
 
 def _close(close: AskClose) -> dict[str, Any]:
@@ -204,13 +233,6 @@ def _changed(run: str, update: RunUpdate, tail: Tail) -> dict[str, Any]:
         "id": run, "status": update.status.value, "updated": update.updated, "reason": update.reason,
         "wait": wait_text(update.wait), "wake_at": update.wake_at, "attempt": update.attempt, "strikes": update.strikes,
         "seq": tail.seq, "steps": tail.steps,
-    }  # fmt: skip
-
-
-def _signal(signal: Signal) -> dict[str, Any]:
-    return {
-        "agent": signal.agent, "session": signal.session, "run": signal.run, "kind": signal.kind, "data": signal.data,
-        "shard": signal.shard, "created": signal.created,
     }  # fmt: skip
 
 

@@ -28,22 +28,31 @@ from typing import Any
 
 import psycopg
 
-from perdure.errors import AlreadyExists, AlreadySettled, Fenced, NotFound, PerdureError, SessionBusy, StoreBroken, StoreError
-from perdure.store.contract import Fence, Statement, Transaction
+from perdure.errors import (
+    AlreadyExists,
+    AlreadySettled,
+    Fenced,
+    NotFound,
+    PerdureError,
+    SessionBusy,
+    ShardMoved,
+    StoreBroken,
+    StoreError,
+)
+from perdure.store.contract import Fence, Transaction
+from perdure.store.member import MOVING
 from perdure.store.postgres import failures
 from perdure.store.postgres.batch import Batch, alone, stretches
 from perdure.store.postgres.connections import REQUEST_SECONDS, Connection, Connections, drop, pauses
 from perdure.store.postgres.journals import Tails
 from perdure.store.postgres.statements import run_statements
+from perdure.store.postgres.tries import Outcome, Tries
 from perdure.store.queries import load_queries
 
 _SQL = load_queries("postgres", "commit")
 
 #: How long a commit goes on trying while the server is away, before it says so.
 _PATIENCE_SECONDS = 2.0
-
-#: What became of one transaction: nothing to say, the ids of its signals, or why it was refused.
-Outcome = Exception | list[int] | None
 
 #: Refusals that are known before anything is sent.
 _KNOWN_HERE = (PerdureError, ValueError, TypeError, OverflowError, UnicodeError)
@@ -61,8 +70,7 @@ class Committer:
         self._lock = asyncio.Lock()
         #: a standby has not confirmed the last commit
         self._warned = False
-        self._tried = 0
-        self._unsure = _Unsure()
+        self._tries = Tries()
 
     async def open(self) -> None:
         """Make the writer's row."""
@@ -96,13 +104,10 @@ class Committer:
         raise AssertionError("the pauses never end")
 
     async def _try(self, batch: Sequence[Transaction]) -> list[Outcome]:
-        if self._unsure.tries:
-            settled = await self._settle()
-            if settled is not None and self._unsure.batch is batch:
-                self._unsure = _Unsure()
-                return settled
-        if self._unsure.batch is not batch:
-            self._unsure = _Unsure(batch)
+        if self._tries.unsure:
+            await self._settle()
+        if (found := self._tries.take(batch)) is not None:
+            return found
         try:
             outcomes = await self._at_once(batch) if len(stretches(batch)) == 1 and not alone(batch[0]) else None
         except psycopg.Error as error:
@@ -115,7 +120,7 @@ class Committer:
             self._tails.clear()
             outcomes = await self._with_care(batch)
         self._number += 1
-        self._unsure = _Unsure()
+        self._tries.end()
         return outcomes
 
     # The usual way: everything in one statement.
@@ -127,7 +132,7 @@ class Committer:
         for work in batch:
             together.add(work)
         request = together.request()
-        put = await self._ask(_SQL["commit"], [self.id, self._number + 1, self._begin_try(together), *request])
+        put = await self._ask(_SQL["commit"], [self.id, self._number + 1, self._tries.begin(batch, together), *request])
         return list(together.outcomes(put))
 
     # The careful way: savepoints, and halves of what was refused.
@@ -137,7 +142,7 @@ class Committer:
         outcomes: list[Outcome] = []
         for stretch in stretches(batch):
             outcomes += await self._write(stretch)
-        await self._ask(_SQL["note"], [self.id, self._number + 1, self._begin_try(outcomes)])
+        await self._ask(_SQL["note"], [self.id, self._number + 1, self._tries.begin(batch, outcomes)])
         await self._command("commit")
         if any(work.statements for work in batch) and not self._connections.pooled:
             # What a user's SQL may have left to the session: temporary tables, locks, settings.
@@ -174,21 +179,18 @@ class Committer:
                 await self._check_sessions(work)
         put = await self._ask(_SQL["write"], together.request())
         if works[0].statements:  # then it is alone
-            await self._run(works[0].statements)
+            assert self._connection is not None
+            await run_statements(self._connection, works[0].statements)
         return list(together.outcomes(put))
-
-    async def _run(self, statements: Sequence[Statement]) -> None:
-        connection = self._connection
-        assert connection is not None
-        async with asyncio.timeout(REQUEST_SECONDS):
-            await run_statements(connection, statements)
 
     async def _check_sessions(self, work: Transaction) -> None:
         for new in work.create:
             run = new.run
             if new.session_must_be_free and run.session is not None and await self._taken(work) is None:
                 # Two nodes that look at the same time would both find it free: the second waits for the first.
-                await self._rows(_SQL["lock_shard"], (run.shard,))
+                [[owner]] = await self._rows(_SQL["lock_shard"], (run.shard,))
+                if (owner or "").startswith(MOVING):
+                    raise _moved(run.shard)
                 rows = await self._rows(_SQL["session_taken"], (run.agent, run.session))
                 if rows:
                     raise SessionBusy(
@@ -197,6 +199,8 @@ class Committer:
 
     async def _shared_steps(self, origin: tuple[str, int], works: Sequence[Transaction]) -> int:
         run, seq = origin
+        # If its shard leaves for another database, then after us: whoever takes it away sees what we share with it.
+        await self._rows(_SQL["hold_origin"], (run,))
         # What this very transaction appends to the origin is shared too.
         own = [event for work in works for event in work.events if event.run == run and event.seq <= seq]
         [[end, steps]] = await self._rows(_SQL["shared"], {"run": run, "seq": seq})
@@ -219,6 +223,12 @@ class Committer:
             return AlreadySettled("a signal was consumed before")
         if error.sqlstate == failures.RUN_ENDED:
             return AlreadySettled(f"a run has ended: {', '.join(work.updates)}")
+        if error.sqlstate == failures.SHARD_MOVED:
+            return _moved(error.diag.message_detail or "")
+        if error.sqlstate == failures.NOTE_CHANGED:
+            return AlreadyExists(f"{error.diag.message_primary}: somebody else was first")
+        if error.sqlstate == failures.PARCEL_GONE:
+            return AlreadySettled(f"{error.diag.message_primary}")
         if failures.is_collision(error):
             return await self._collision(work, error)
         return ValueError(f"a value cannot be stored: {error}")
@@ -259,14 +269,8 @@ class Committer:
 
     # When an answer was lost.
 
-    def _begin_try(self, answer: Batch | list[Outcome]) -> int:
-        """From here on an answer may be lost: what it would be, or what reads it from the note. The try's number."""
-        self._tried += 1
-        self._unsure.tries[self._tried] = answer
-        return self._tried
-
-    async def _settle(self) -> list[Outcome] | None:
-        """What became of the batch whose answer was lost; None when it did not happen."""
+    async def _settle(self) -> None:
+        """Ask what became of batches whose answers were lost."""
         rows = await self._rows(_SQL["settle"], (self.id,))
         if not rows:
             raise StoreBroken(
@@ -275,8 +279,7 @@ class Committer:
             )
         number, attempt, note = rows[0]
         self._number = int(number)
-        answer = self._unsure.tries.get(attempt)
-        return list(answer.outcomes(note)) if isinstance(answer, Batch) else answer
+        self._tries.settle(attempt, note)
 
     # The connection.
 
@@ -319,10 +322,5 @@ class Committer:
             self._warned = True
 
 
-class _Unsure:
-    """A batch that may have been committed: by one of its tries, or by none."""
-
-    def __init__(self, batch: Sequence[Transaction] | None = None) -> None:
-        self.batch = batch
-        #: by number of the try: the answer, or what reads it from the note
-        self.tries: dict[int, Batch | list[Outcome]] = {}
+def _moved(shard: str) -> ShardMoved:
+    return ShardMoved(f"shard {shard} is in another database, or on its way there", shard=shard)

@@ -11,7 +11,7 @@ a session and nobody is told of changes. The process number that the pooler inve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
@@ -105,10 +105,8 @@ class Connections:
 
         return await self.use(run)
 
-    async def transact(
-        self, work: Callable[[Connection], Awaitable[T]], seconds: float | None = REQUEST_SECONDS
-    ) -> T:
-        """Do `work` in a transaction; all of it may be repeated. Without `seconds` it may take its time. Raises StoreError."""
+    async def transact(self, work: Callable[[Connection], Awaitable[T]], seconds: float | None = REQUEST_SECONDS) -> T:
+        """Do `work` in a transaction; all of it may be repeated. `seconds` None: it may take its time. Raises StoreError."""
 
         async def run(connection: Connection) -> T:
             async with connection.transaction():
@@ -164,7 +162,9 @@ def _read_url(url: str) -> dict[str, Any]:
     except psycopg.ProgrammingError:
         given = {"host": "@"}
     ports = str(given.get("port", "5432")).split(",")
-    if "@" in f"{given.get('host', '')}{given.get('dbname', '')}" or not all(port.isdecimal() or not port for port in ports):
+    if "@" in f"{given.get('host', '')}{given.get('dbname', '')}" or not all(
+        port.isdecimal() or not port for port in ports
+    ):
         raise InvalidSetting(
             "this is no PostgreSQL URL: write postgresql://user:password@host:5432/database?option=value, with the "
             "characters : / ? # [ ] @ % of a password as %3A %2F %3F %23 %5B %5D %40 %25"
@@ -178,7 +178,7 @@ async def drop(connection: Connection) -> None:
         await connection.close()
 
 
-def pauses() -> AsyncIterator[float] | Any:
+def pauses() -> Iterator[float]:
     """How long to wait before each next try (seconds): short at first, never longer than the last."""
     yield from _PAUSES_SECONDS
     while True:

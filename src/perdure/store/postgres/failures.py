@@ -13,7 +13,8 @@ from perdure.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull, Store
 
 #: Our functions' own refusals.
 FENCED, ASK_CLOSED, SIGNAL_GONE, RUN_ENDED = "PD001", "PD002", "PD003", "PD004"
-REFUSALS = frozenset({FENCED, ASK_CLOSED, SIGNAL_GONE, RUN_ENDED})
+SHARD_MOVED, NOTE_CHANGED, PARCEL_GONE = "PD005", "PD006", "PD007"
+REFUSALS = frozenset({FENCED, ASK_CLOSED, SIGNAL_GONE, RUN_ENDED, SHARD_MOVED, NOTE_CHANGED, PARCEL_GONE})
 #: Another try of the same batch has been committed: to be looked up.
 COMMITTED_BEFORE = "PD000"
 
@@ -27,11 +28,13 @@ _AT_FAULT = frozenset({"22", "23", "54"})
 _TRY_AGAIN = frozenset({"40001", "40P01", COMMITTED_BEFORE})
 #: Shut down, crashed or starting up; a standby; too many connections; cancelled by a time limit.
 _AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "25P03", "25P04", "53300", CANCELLED, "55P03"})
+_DISK_FULL, _IO_ERROR = "53100", "58030"
+_DISK = frozenset({_DISK_FULL, _IO_ERROR})
 
 # While a connection is being made there is no code, only what the server (or PgBouncer) says, in English by default.
 _NO_DATABASE = re.compile(r'database ".*" does not exist|no such database')
 _NOT_LET_IN = re.compile(
-    r"authentication failed|no password supplied|no pg_hba\.conf entry|role \".*\" does not exist|no such user|"
+    r"authentication failed|no password supplied|pg_hba\.conf|role \".*\" does not exist|no such user|"
     r"not permitted to log in|permission denied for database"
 )
 
@@ -43,8 +46,10 @@ def is_collision(error: psycopg.Error) -> bool:
 
 def is_refusal(error: psycopg.Error) -> bool:
     """One of the transactions cannot be accepted; the others may."""
-    code = error.sqlstate or ""
-    return code in REFUSALS or code[:2] in _AT_FAULT or isinstance(error, psycopg.DataError)
+    code = error.sqlstate
+    if code is None:  # the driver's own word, before anything was sent
+        return isinstance(error, (psycopg.DataError, psycopg.ProgrammingError))
+    return code in REFUSALS or code[:2] in _AT_FAULT
 
 
 def is_undone(error: BaseException) -> bool:
@@ -66,13 +71,20 @@ def is_away(error: BaseException) -> bool:
     return error.sqlstate in _AWAY or error.sqlstate[:2] == "08"
 
 
+def is_servers(error: psycopg.Error) -> bool:
+    """Not of a statement's making."""
+    return is_away(error) or is_undone(error) or error.sqlstate in _DISK
+
+
 def store_error(error: BaseException, place: str) -> StoreError:
     """What to tell of a failure, in one line; `place` names the database without its password."""
     code = getattr(error, "sqlstate", None) or ""
     said = _said(error)
     if is_away(error):
         return StoreBusy(f"{place} cannot be reached: {said}. Work goes on by itself once it is back.")
-    if code == "53100":
+    if is_undone(error):
+        return StoreBusy(f"{place}: others were in the way ({said}). Work goes on by itself.")
+    if code == _DISK_FULL:
         return StoreFull(f"{place}: its disk is full ({said}). Work goes on by itself once there is room.")
     if code[:2] == "XX":
         return StoreCorrupt(f"{place}: the database is damaged: {said}. Restore it from a backup (docs/cluster.md).")

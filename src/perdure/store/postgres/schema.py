@@ -17,8 +17,8 @@ from perdure.store.queries import load_migrations
 
 #: 14 is the oldest that its makers still mend.
 _SERVER_LEAST = 140_000
-#: No such schema, table or column.
-_UNDEFINED = frozenset({"3F000", "42P01", "42703"})
+#: No such table, no such column.
+_UNDEFINED = frozenset({"42P01", "42703"})
 
 
 async def prepare(connections: Connections, slots: int) -> None:
@@ -34,7 +34,7 @@ async def prepare(connections: Connections, slots: int) -> None:
         except StoreReadOnly as error:
             raise StoreReadOnly(
                 f"{connections.place}: the store has version {version}, this Perdure needs {newest}, and this role may "
-                f"not change it. Run `perdure doctor --store ...` once as the owner of the schema, who may create it."
+                f"not change it. Run `perdure db migrate` once as the owner of the schema, who may create it."
             ) from error
     version = await _version(connections)
     if version > newest:
@@ -54,21 +54,23 @@ async def _version(connections: Connections) -> int:
 
 
 async def _read_version(connection: Connection) -> int | None:
-    """Of the schema that is there; 0 before the first, None when it is somebody else's."""
+    """Of the schema that is there; 0 where there is none yet, None where it is somebody else's."""
     if connection.info.server_version < _SERVER_LEAST:
         raise StoreError(f"this is PostgreSQL {connection.info.server_version // 10_000}; Perdure needs 14 or newer")
+    # First: whoever makes the schema just now makes the table of versions before all others.
+    cursor = await connection.execute(
+        "select count(*) from pg_class join pg_namespace as space on space.oid = relnamespace where nspname = 'perdure'"
+    )
+    [[tables]] = await cursor.fetchall()
+    if tables == 0:
+        return 0
     try:
         cursor = await connection.execute("select value from perdure.meta where name = 'version'")
-        row: Any = await cursor.fetchone()
     except psycopg.Error as error:
-        if error.sqlstate not in _UNDEFINED:
-            raise
-        # Somebody may be making it just now: then it is empty.
-        cursor = await connection.execute(
-            "select count(*) from pg_class join pg_namespace as space on space.oid = relnamespace where nspname = 'perdure'"
-        )
-        [[tables]] = await cursor.fetchall()
-        return None if tables else 0
+        if error.sqlstate in _UNDEFINED:
+            return None
+        raise
+    row: Any = await cursor.fetchone()
     return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
 
 

@@ -35,7 +35,7 @@ class Signals:
 
     async def read(self, shards: Iterable[str], after: Cursor, limit: int) -> tuple[list[Signal], Cursor]:
         """Signals for these shards that came after `after`, in order, and how far that was."""
-        look = cast("_Look", after) or _Look()
+        look = cast("_Look | None", after) or _Look()
         values = {"shards": list(shards), "since": look.since, "after": look.id, "limit": limit}
         rows = await self._fetch(_SQL["signals"], values)
         until = look.until or rows[0][0]

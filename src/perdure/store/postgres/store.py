@@ -20,16 +20,21 @@ from perdure.store.contract import (
     Tokens,
     Transaction,
 )
+from perdure.store.exchange import Parcel
+from perdure.store.member import ShardRows
 from perdure.store.postgres import copies, schema
-from perdure.store.postgres.commit import Committer, Outcome
+from perdure.store.postgres.commit import Committer
 from perdure.store.postgres.connections import Connections
+from perdure.store.postgres.exchange import Exchanges
 from perdure.store.postgres.journals import Journals
 from perdure.store.postgres.leases import Leases
+from perdure.store.postgres.moving import Moving
 from perdure.store.postgres.news import News
 from perdure.store.postgres.nodes import Nodes
 from perdure.store.postgres.quotas import Quotas
 from perdure.store.postgres.reads import Reads
 from perdure.store.postgres.signals import Signals
+from perdure.store.postgres.tries import Outcome
 from perdure.values.clock import Clock
 from perdure.values.events import Event
 from perdure.values.runs import Run
@@ -59,6 +64,9 @@ class PostgresStore:
         self._nodes = Nodes(self._pulse, clock)
         self._quotas = Quotas(self._connections, clock)
         self._news = News(self._connections, self._committer.id)
+        self._exchanges = Exchanges(self._connections)
+        self._moving = Moving(self._connections)
+        self._joined = False
         self._open = False
 
     async def open(self) -> None:
@@ -66,6 +74,8 @@ class PostgresStore:
             await self._connections.open()
             await self._pulse.open()
             await schema.prepare(self._connections, self._slots)
+            if not self._joined:
+                await self._exchanges.refuse_part()
             await self._committer.open()
             self._open = True
         except BaseException:
@@ -188,3 +198,31 @@ class PostgresStore:
 
     def together(self, shard: str, other: str) -> bool:
         return True
+
+    def join(self) -> None:
+        self._joined = True
+
+    async def notes(self, kind: str, name: str | None = None) -> dict[str, str]:
+        return await self._exchanges.notes(kind, name)
+
+    async def parcels(self, limit: int = 500) -> list[Parcel]:
+        return await self._exchanges.parcels(limit)
+
+    async def held(self) -> list[str]:
+        return await self._moving.held()
+
+    async def freeze_shard(self, shard: str, move: int) -> int:
+        return await self._moving.freeze(shard, move)
+
+    async def thaw_shard(self, shard: str, move: int, epoch: int) -> None:
+        await self._moving.thaw(shard, move, epoch)
+        self._news.tell()
+
+    async def export_shard(self, shard: str, after: Cursor = None, limit: int = 500) -> tuple[ShardRows, Cursor]:
+        return await self._moving.export(shard, after, limit)
+
+    async def import_shard(self, shard: str, move: int, rows: ShardRows) -> None:
+        await self._moving.import_(shard, move, rows)
+
+    async def drop_shard(self, shard: str, move: int) -> None:
+        await self._moving.drop(shard, move)

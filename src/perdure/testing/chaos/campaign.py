@@ -57,7 +57,7 @@ async def run_campaign(fault: Fault, count: int, seed: int, directory: str) -> V
         if witness is not None:
             witness.call()
         async with Crew(effects, fault.lease_seconds) as crew:
-            load = Load(runtime, FileWorld(effects), history, dice, fault.width)
+            load = Load(runtime, FileWorld(effects), history, dice, fault.width, fault.followed)
             verdict.violations += await _strike(fault, Scene(crew, runtime, load, dice), count)
         verdict.violations += crew.complaints
         if runtime.kernel.failure is not None:

@@ -9,13 +9,19 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from perdure.testing.chaos.clocks import Clocks
 from perdure.testing.chaos.commits import Commits
+from perdure.testing.chaos.failovers import Failovers
 from perdure.testing.chaos.fault import Fault
 from perdure.testing.chaos.kills import Kills
+from perdure.testing.chaos.partitions import Partitions
 from perdure.testing.chaos.restarts import Restarts
+from perdure.testing.chaos.zombies import Zombies
 from perdure.testing.servers.postgres import PostgresServer
 
-FAULTS: dict[str, type[Fault]] = {fault.__name__.lower(): fault for fault in (Kills, Commits, Restarts)}
+FAULTS: dict[str, type[Fault]] = {
+    fault.__name__.lower(): fault for fault in (Kills, Zombies, Commits, Restarts, Partitions, Failovers, Clocks)
+}
 
 #: What to give as a store where there is none.
 _OWN = "postgresql://"
@@ -34,6 +40,7 @@ def cluster(store: str) -> Iterator[str]:
 @contextmanager
 def fault_in(url: str, fault: type[Fault], database: str) -> Iterator[Fault]:
     """`fault`, in a new database beside that of `url`; it is removed unless there is reason to look at it."""
+    _execute(url, "drop database if exists {} with (force)", database)  # of an earlier campaign with this seed
     _execute(url, "create database {}", database)
     with closing(fault(urlunsplit(urlsplit(url)._replace(path=f"/{database}")))) as ready:
         yield ready

@@ -10,6 +10,8 @@ from perdure.testing.chaos.fault import Fault, Scene
 from perdure.testing.servers.proxy import FaultProxy
 
 _POLL_SECONDS = 0.005
+#: what every batch that goes out as one request contains
+_MARKER = b"perdure.commit_1"
 
 
 class Commits(Fault):
@@ -20,7 +22,7 @@ class Commits(Fault):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         place = urlsplit(url)
-        self._proxy = FaultProxy(place.hostname or "localhost", place.port or 5432)
+        self._proxy = FaultProxy(place.hostname or "localhost", place.port or 5432, marker=_MARKER)
         self._proxy.__enter__()
 
     @property

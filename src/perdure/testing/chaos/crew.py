@@ -45,6 +45,10 @@ class Worker:
         """Let its wall clock jump."""
         self._send(signal.SIGUSR2)
 
+    def age(self) -> None:
+        """Let a year pass for it, and a day."""
+        self._send(signal.SIGHUP)
+
     async def hears(self, word: str) -> None:
         """Return when it has said `word`."""
         await self._heard.setdefault(word, asyncio.Event()).wait()

@@ -29,7 +29,9 @@ class Fault:
     count: ClassVar[int]
     #: how many runs are in flight
     width: ClassVar[int] = 12
-    lease_seconds: ClassVar[float] = 0.4
+    #: the part of them that the client follows, event by event: each follower reads whenever anybody has committed
+    followed: ClassVar[float] = 0.25
+    lease_seconds: ClassVar[float] = 0.5
 
     def __init__(self, url: str) -> None:
         self.url = url

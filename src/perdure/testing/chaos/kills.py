@@ -27,6 +27,8 @@ class Kills(Fault):
 class KillsOfOne(Kills):
     """There is one worker at a time, as SQLite has it."""
 
+    followed = 1.0
+
     @property
     def worker_urls(self) -> Sequence[str]:
         return [self.url]

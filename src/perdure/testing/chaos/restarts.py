@@ -15,7 +15,7 @@ class Restarts(Fault):
     """The server is stopped as by a crash (`-m immediate`) every few seconds, while `count` runs are started."""
 
     count = 5_000
-    width = 100
+    width = 60
 
     def __init__(self, _url: str) -> None:
         self._server = PostgresServer()

@@ -5,7 +5,7 @@ Each line on its standard input describes a worker; what becomes of workers it s
 JSON: {"name": ..., "url": ...} in; out, with the same name, `born` (process id), `ready` (its node), `frozen`, `ended` (wait
 status), and `complaint`: what a worker should not have had to say.
 
-A worker freezes at SIGUSR1, and its wall clock jumps at SIGUSR2.
+A worker freezes at SIGUSR1. Its wall clock jumps at SIGUSR2, and at SIGHUP goes a year ahead for good.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import logging
 import os
 import signal
 import sys
+import traceback
+from collections import deque
 from typing import Any
 
 from perdure.errors import PerdureError
@@ -29,7 +31,8 @@ from perdure.values.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
 _PIPE_BYTES_MOST = 4096
-_YEAR_US = 365 * 86_400 * 1_000_000
+_DAY_US = 86_400 * 1_000_000
+_YEAR_US = 365 * _DAY_US
 
 
 def main() -> None:
@@ -67,6 +70,7 @@ async def work(name: str, url: str, effects: str, lease_seconds: float) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, freeze, name)
     loop.add_signal_handler(signal.SIGUSR2, clock.jump)
+    loop.add_signal_handler(signal.SIGHUP, clock.age)
     if url.startswith("postgres"):
         url += f"{'&' if '?' in url else '?'}application_name={name}"
     async with Runtime(url, AGENTS, clock=clock, settings=Settings(lease_seconds=lease_seconds)) as runtime:
@@ -74,21 +78,25 @@ async def work(name: str, url: str, effects: str, lease_seconds: float) -> None:
         try:
             await runtime.kernel.followers.failure()
         except PerdureError as failure:
-            say(name, complaint=f"stopped by itself: {failure}")
+            say(name, complaint="stopped by itself: " + "".join(traceback.format_exception(failure)))
 
 
 class JumpingClock(SystemClock):
-    """A wall clock that jumps a year ahead, then back, then a year behind, then back, and so on."""
+    """A wall clock that jumps a year behind, back, a year ahead, back, and so on."""
 
     def __init__(self) -> None:
-        self._offsets_us = [0, -_YEAR_US, 0, _YEAR_US]
+        self._offsets_us = deque([0, -_YEAR_US, 0, _YEAR_US])
 
     def now_us(self) -> int:
-        return super().now_us() + self._offsets_us[-1]
+        return super().now_us() + self._offsets_us[0]
 
     def jump(self) -> None:
         """The next jump."""
-        self._offsets_us.insert(0, self._offsets_us.pop())
+        self._offsets_us.rotate(-1)
+
+    def age(self) -> None:
+        """A year has passed, and a day."""
+        self._offsets_us[0] = _YEAR_US + _DAY_US
 
 
 class Complaints(logging.Handler):
@@ -129,7 +137,7 @@ def say(name: str, **what: Any) -> None:
     """Tell the driver, in one piece."""
     line = encode({"name": name, **what}).encode()
     if len(line) >= _PIPE_BYTES_MOST:  # more would be torn between what others say
-        line = encode({"name": name, "complaint": what["complaint"][-1000:]}).encode()
+        line = encode({"name": name, "complaint": what["complaint"][-3000:]}).encode()
     os.write(1, line + b"\n")
 
 

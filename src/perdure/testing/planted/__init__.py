@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from perdure.testing.planted import commits, effects, ownership, recovery
+from perdure.testing.planted import cluster, commits, effects, ownership, recovery
 from perdure.testing.planted.patches import Patch
 from perdure.testing.simulation import simulate
 
@@ -65,4 +65,16 @@ BUGS = [
     Bug("eviction drops a draft", recovery.draft_evicted),
     Bug("strikes are never counted", recovery.strikes_forgotten),
     Bug("children outlive their parent", recovery.orphans),
+    Bug("a node that was paused goes on", cluster.no_term),
+    Bug("a lease is measured by the wall clock", cluster.term_by_wall_clock),
+    Bug("a lease is counted from the answer", cluster.term_from_the_answer),
+    Bug("a node that is cut off works on", cluster.cut_off_and_working),
+    Bug("lost shards are kept", cluster.lost_shards_kept),
+    Bug("what may have happened is done again", cluster.blind_retry),
+    Bug("a shard is let go before all is written", cluster.let_go_unwritten),
+    Bug("a share is kept when the lease is over", cluster.share_kept),
+    Bug("a token is used twice", cluster.token_used_twice),
+    Bug("shards go to and fro", cluster.restless),
+    Bug("who has all shares none", cluster.never_shares),
+    Bug("a signal is skipped", cluster.cursor_too_far),
 ]

@@ -55,7 +55,20 @@ select epoch from perdure.shards where name = %s;
 
 -- name: lock_shard
 -- Alone among those that want a session of this shard for themselves, until we commit. Its owner's commits go on.
-insert into perdure.shards (name, epoch) values (%s, 0) on conflict (name) do update set epoch = shards.epoch;
+insert into perdure.shards (name, epoch) values (%s, 0) on conflict (name) do update set epoch = shards.epoch
+returning owner;
+
+-- name: hold_origin
+-- The shards that have the journal of a run, with the prefixes that it shares, stay in this database until we commit.
+select from perdure.shards where name in (
+    with recursive stretch as (
+        select shard, forked_run from perdure.runs where id = %s
+        union all
+        select origin.shard, origin.forked_run
+        from stretch join perdure.runs as origin on origin.id = stretch.forked_run
+    )
+    select shard from stretch
+) order by name for key share;
 
 -- name: session_taken
 -- A run of the session that has not ended.

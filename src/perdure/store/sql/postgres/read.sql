@@ -132,18 +132,17 @@ join perdure.events as event
 order by event.seq limit %(limit)s;
 
 -- name: signals
--- What came for the owners of these shards since a snapshot, and the snapshot of this look.
+-- What came for the owners of these shards since a snapshot, and the snapshot of this look. `xmin` is for the
+-- index: what is older has been seen. `id + 0` keeps the planner from the index on ids, which holds all that is old.
 select snapshot.now, signal.agent, signal.session, signal.run, signal.kind, signal.data, signal.shard, signal.created,
     signal.id
 from (select pg_current_snapshot()::text as now) as snapshot
 left join lateral (
     select * from perdure.signals
-    where shard = any(%(shards)s) and id > %(after)s and (
-        %(since)s::pg_snapshot is null
-        or put_in >= pg_snapshot_xmin(%(since)s::pg_snapshot)
-        and not pg_visible_in_snapshot(put_in, %(since)s::pg_snapshot)
-    )
-    order by id limit %(limit)s
+    where shard = any(%(shards)s) and id > %(after)s
+        and put_in >= coalesce(pg_snapshot_xmin(%(since)s::pg_snapshot), '0')
+        and (%(since)s::pg_snapshot is null or not pg_visible_in_snapshot(put_in, %(since)s::pg_snapshot))
+    order by id + 0 limit %(limit)s
 ) as signal on true
 order by signal.id;
 

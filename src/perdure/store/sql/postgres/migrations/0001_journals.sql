@@ -199,6 +199,14 @@ declare
     found_many integer;
     put text := '[]';
 begin
+    -- In one of several databases, and where a shard was ever moved (0002_exchange.sql). In two steps: a condition that
+    -- looks into a table costs a query of its own.
+    if work ?| array['creates', 'signals', 'closes', 'notes'] then
+        if exists (select from perdure.notes where kind = 'self') or exists (select from perdure.shards where move > 0) then
+            perform perdure.hold_1(fences, work);
+        end if;
+    end if;
+
     -- Held until we have committed, so that nobody takes the shard in between (whoever changes an epoch locks its row
     -- "for update"; who renews a lease does not, and may); in order, so that nobody waits in a circle.
     if cardinality(fences) > 0 then
@@ -210,6 +218,10 @@ begin
         if found_many <> cardinality(fences) then
             raise exception 'an epoch is over' using errcode = 'PD001';
         end if;
+    end if;
+
+    if work ?| array['deliveries', 'unposts', 'notes', 'posts'] then
+        perform perdure.exchange_1(work);
     end if;
 
     if work ? 'closes' then
@@ -296,18 +308,20 @@ begin
     end if;
 
     if work ? 'signals' then
-        -- One that is addressed to a run is kept under that run's shard; to no run, nowhere (its id is 0).
+        -- One that is addressed to a run is kept under that run's shard; to no run, nowhere (its id is 0), but as it is
+        -- given if a parcel brought it.
         with given as (
-            select row_number() over () as number, signal.* from jsonb_to_recordset(work -> 'signals')
-                as signal (agent text, session text, run text, kind text, data text, shard text, created bigint)
+            select row_number() over () as number, signal.* from jsonb_to_recordset(work -> 'signals') as signal (
+                agent text, session text, run text, kind text, data text, shard text, created bigint, delivered boolean
+            )
         ), kept as (
             select number, nextval('perdure.signals_id_seq') as id, agent, session, run, kind, data, shard, created
             from (
                 select given.number, coalesce(run.agent, given.agent) as agent,
-                    case when given.run is null then given.session else run.session end as session, given.run, given.kind,
+                    case when run.id is null then given.session else run.session end as session, given.run, given.kind,
                     given.data, coalesce(run.shard, given.shard) as shard, given.created
                 from given left join perdure.runs as run on run.id = given.run
-                where given.run is null or run.id is not null
+                where given.run is null or run.id is not null or given.delivered
                 order by given.number
             ) as ordered
         ), stored as (

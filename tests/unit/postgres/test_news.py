@@ -1,0 +1,159 @@
+"""News of commits: at once where the database tells, and within a bound where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import pytest
+
+from perdure.store.contract import Transaction
+from perdure.store.postgres import news
+from tests.unit.postgres.nodes import ask_database, create, open_store, signal
+
+LISTENERS = "select count(*) from pg_stat_activity where datname = current_database() and query = 'listen perdure'"
+KILL = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where query = 'listen perdure' and datname = current_database()"
+
+
+async def listen(*stores):
+    """They hear what is told from here on, and have taken note of what was before."""
+    for store in stores:
+        waiting = asyncio.create_task(store.wait_change())
+        while not store._news._listening:
+            await asyncio.sleep(0.001)
+        await waiting
+        store._news._changed.clear()
+
+
+async def how_long(store):
+    """How long it waits for news (seconds)."""
+    started = monotonic()
+    await store.wait_change()
+    return monotonic() - started
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Stores that look by themselves only after a minute: what wakes them is news."""
+    monkeypatch.setattr(news, "_LOOK_SECONDS", 60.0)
+
+
+def test_a_commit_wakes_another_store(postgres_url, patient):
+    """And a release, a drain and a leave do; within milliseconds, here with room for a machine that is busy."""
+
+    async def scenario():
+        async with open_store(postgres_url) as first, open_store(postgres_url) as second:
+            await listen(second)
+            for act in (
+                lambda: first.commit([create("run_1")]),
+                lambda: first.release("node_a", []),
+                lambda: first.leave("node_a"),
+            ):
+                waiting = asyncio.create_task(how_long(second))
+                await asyncio.sleep(0)
+                await act()
+                assert await waiting < 5.0
+
+    asyncio.run(scenario())
+
+
+def test_what_was_said_while_nobody_waited_is_heard(postgres_url, patient):
+    """The next call returns at once, and the one after it waits."""
+
+    async def scenario():
+        async with open_store(postgres_url) as first, open_store(postgres_url) as second:
+            await listen(second)
+            await first.commit([create("run_1")])
+            while not second._news._changed.is_set():
+                await asyncio.sleep(0.001)
+            assert await how_long(second) < 5.0
+            assert not second._news._changed.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_a_store_is_not_woken_by_itself(postgres_url, patient):
+    """Its own commit is no news to it; somebody else's that came after it is."""
+
+    async def scenario():
+        async with open_store(postgres_url) as first, open_store(postgres_url) as second:
+            await listen(first, second)
+            waiting = asyncio.create_task(first.wait_change())
+            await first.commit([Transaction(signals=[signal()])])
+            await second.wait_change()  # so it was told
+            assert not waiting.done()
+            assert not first._news._changed.is_set()
+            await second.commit([Transaction(signals=[signal()])])
+            await waiting
+
+    asyncio.run(scenario())
+
+
+def test_without_news_a_store_looks_soon(postgres_url, monkeypatch):
+    """The listener is killed and cannot come back: the wait is short, and longer again once it has."""
+    monkeypatch.setattr(news, "_LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(news, "_LOOK_SECONDS_UNTOLD", 0.01)
+
+    async def scenario():
+        async with open_store(postgres_url) as store:
+            while not store._news._listening:
+                await store.wait_change()
+            connect = store._connections.connect
+            gate = asyncio.Event()
+
+            async def refused():
+                if not gate.is_set():
+                    raise ConnectionRefusedError
+                return await connect()
+
+            store._connections.connect = refused
+            await asyncio.to_thread(ask_database, postgres_url, KILL)
+            while store._news._listening:
+                await asyncio.sleep(0.001)
+            assert await how_long(store) < 5.0
+            gate.set()
+            while not store._news._listening:
+                await store.wait_change()
+            assert ask_database(postgres_url, LISTENERS) == [1]
+
+    asyncio.run(scenario())
+
+
+def test_a_burst_of_commits_is_told_in_few_words(postgres_url, monkeypatch):
+    """What is committed in quick succession is told once; the last of it too."""
+    monkeypatch.setattr(news, "_TELL_SECONDS", 0.2)
+
+    async def scenario():
+        async with open_store(postgres_url) as store:
+            told = []
+            fetch = store._connections.fetch
+
+            async def count(sql, params=()):
+                told.append(sql)
+                return await fetch(sql, params)
+
+            store._news._connections.fetch = count
+            for number in range(30):
+                await store.commit([create(f"run_{number}")])
+            many = len(told)
+            await store._news.close()
+            assert 1 <= many <= 10
+            assert not store._news._untold
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_store_asks_nothing(postgres_url, patient):
+    """While it waits for news it sends no statement at all."""
+
+    async def scenario():
+        async with open_store(postgres_url) as store:
+            await listen(store)
+            waiting = asyncio.create_task(store.wait_change())
+            last = "select max(state_change) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            before = ask_database(postgres_url, last)
+            await asyncio.to_thread(ask_database, postgres_url, "select pg_sleep(0.5)")
+            assert ask_database(postgres_url, last) == before
+            waiting.cancel()
+
+    asyncio.run(scenario())

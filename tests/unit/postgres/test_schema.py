@@ -1,0 +1,161 @@
+"""The schema: made once however many begin, refused when it is newer or somebody else's, used by roles with few rights."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from perdure.errors import StoreCorrupt, StoreError, StoreNewer, StoreReadOnly
+from perdure.store.contract import QuotaWish, RateWish, RunFilter, RunUpdate, Transaction
+from perdure.store.contract import Node as Entry
+from perdure.store.postgres import PostgresStore
+from perdure.store.queries import load_migrations
+from perdure.values.runs import RunStatus
+from tests.unit.postgres.nodes import SHARD, ask_database, create, open_node, open_store, signal
+
+#: What docs/cluster.md gives to a role that works, and no more.
+GRANT = """
+grant usage on schema perdure to {role};
+grant select, insert, update, delete on all tables in schema perdure to {role};
+revoke insert, update, delete on perdure.meta from {role};
+grant usage on all sequences in schema perdure to {role};
+"""
+
+
+def open_and_close(url):
+    """Whether it opens."""
+
+    async def scenario():
+        async with open_store(url):
+            pass
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def role(postgres_url):
+    """A role with no rights, and the URL by which it comes."""
+    name = f"worker_{abs(hash(postgres_url)) % 10**9}"
+    ask_database(postgres_url, f"create role {name} login")
+    parts = urlsplit(postgres_url)
+    yield name, urlunsplit(parts._replace(netloc=f"{name}@{parts.netloc.rpartition('@')[2]}"))
+    ask_database(postgres_url, f"drop owned by {name}")
+    ask_database(postgres_url, f"drop role {name}")
+
+
+def test_eight_stores_begin_at_once(postgres_url):
+    """One of them makes the schema, all of them work, and all see the same number of shards."""
+
+    async def scenario():
+        stores = [PostgresStore(postgres_url, slots=number) for number in range(10, 18)]
+        await asyncio.gather(*(store.open() for store in stores))
+        assert len({await store.slots() for store in stores}) == 1
+        for number, store in enumerate(stores):
+            assert await store.commit([create(f"run_{number}")]) == [None]
+            assert await store.check() == []
+        await asyncio.gather(*(store.close() for store in stores))
+
+    asyncio.run(scenario())
+
+
+def test_migrations_are_numbered_without_gaps():
+    """Each file's number is the version it leads to."""
+    versions = [version for version, _ in load_migrations("postgres")]
+    assert versions == list(range(1, len(versions) + 1))
+
+
+def test_a_newer_schema_is_refused(postgres_url):
+    """It is left as it is."""
+    open_and_close(postgres_url)
+    ask_database(postgres_url, "update perdure.meta set value = '99' where name = 'version'")
+    with pytest.raises(StoreNewer, match="has version 99.*nothing was changed"):
+        open_and_close(postgres_url)
+    assert ask_database(postgres_url, "select value from perdure.meta where name = 'version'") == ["99"]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "create table perdure.runs (a int)",
+        "create table perdure.meta (key text)",
+        "create table perdure.meta (name text, value text)",
+        "create table perdure.meta as select 'version' as name, 'mine' as value",
+    ],
+)
+def test_somebody_else_s_schema_is_refused_by_name(postgres_url, foreign):
+    """Nothing is added to it."""
+    ask_database(postgres_url, "create schema perdure")
+    ask_database(postgres_url, foreign)
+    tables = "select count(*) from pg_class where relnamespace = 'perdure'::regnamespace"
+    before = ask_database(postgres_url, tables)
+    with pytest.raises(StoreCorrupt, match=r"/test_\d+: its schema `perdure` is not of Perdure's making"):
+        open_and_close(postgres_url)
+    assert ask_database(postgres_url, tables) == before
+
+
+def test_an_empty_schema_is_ours(postgres_url):
+    """An administrator has made it for a role that may make none: its owner fills it."""
+    ask_database(postgres_url, "create schema perdure")
+    open_and_close(postgres_url)
+
+
+def test_an_owner_needs_no_right_to_make_schemas(postgres_url, role):
+    """The schema is the role's own; to create others it is not allowed."""
+    name, url = role
+    ask_database(postgres_url, f"create schema perdure authorization {name}")
+    open_and_close(url)
+
+
+def test_a_role_with_few_rights_works(postgres_url, role):
+    """On a schema that is up to date it can do all that a node does, and cannot change the schema."""
+    name, url = role
+    open_and_close(postgres_url)
+    ask_database(postgres_url, GRANT.format(role=name))
+
+    async def scenario():
+        async with open_node(url) as node:
+            store = node.store
+            await node.begin("run_1")
+            await store.commit(
+                [Transaction(signals=[signal()]), node.append("run_1", 2, state=("buyer", "s", {"a": "1"}))]
+            )
+            found, _ = await store.signals([SHARD])
+            update = RunUpdate(RunStatus.RUNNING, 1)
+            work = Transaction(fence=node.fence, consume=[found[0].id], updates={"run_1": update})
+            assert await store.commit([work, node.append("run_1", 9)]) != [None, None]
+            await store.beat(Entry("node_a", "here", 1, ()), 60)
+            await store.share("node_a", [QuotaWish("cpu", 1, 0, 1)])
+            await store.take([RateWish("cpu", 1, 1.0, 1)])
+            await store.renew("node_a", [node.fence], 60)
+            await store.leave("node_a")
+            assert len(await store.runs(RunFilter())) == 1
+            await store.release("node_a", [node.fence])
+
+    asyncio.run(scenario())
+    with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("update perdure.meta set value = '0'")
+
+
+def test_a_role_that_may_not_migrate_says_who_should(postgres_url, role):
+    """On an old schema; on none; and on one that it may not even read."""
+    name, url = role
+    with pytest.raises(StoreReadOnly, match="the store has version 0.*perdure doctor"):
+        open_and_close(url)
+    open_and_close(postgres_url)
+    with pytest.raises(StoreReadOnly, match="permission denied for schema perdure.*docs/cluster.md"):
+        open_and_close(url)
+    ask_database(postgres_url, GRANT.format(role=name))
+    ask_database(postgres_url, "update perdure.meta set value = '0' where name = 'version'")
+    with pytest.raises(StoreReadOnly, match="the store has version 0, this Perdure needs"):
+        open_and_close(url)
+
+
+def test_an_old_server_is_refused(postgres_url, monkeypatch):
+    """Before anything is made in it."""
+    monkeypatch.setattr("perdure.store.postgres.schema._SERVER_LEAST", 990_000)
+    with pytest.raises(StoreError, match="Perdure needs"):
+        open_and_close(postgres_url)
+    assert ask_database(postgres_url, "select count(*) from pg_namespace where nspname = 'perdure'") == [0]
