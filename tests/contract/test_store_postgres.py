@@ -39,26 +39,27 @@ class TestThroughAPooler(PostgresConformance):
         self.url = pooler.url(postgres_url.rpartition("/")[2])
 
 
+@pytest.fixture(scope="module")
+def other_server(request):
+    """A server of the version that is asked for."""
+    try:
+        server = PostgresServer(version=request.param, settings=UNSYNCED)
+    except NotFound as missing:
+        pytest.skip(str(missing))
+    with server:
+        yield server
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("server", [14, 16, 17, 18], indirect=True)
+@pytest.mark.parametrize("other_server", [16, 18], indirect=True)
 class TestOtherVersions(PostgresConformance):
-    """On those that are installed: the wheel of the test group brings 16 and 18."""
+    """Those that the wheel of the test group brings."""
 
     numbers = count(1)
 
-    @pytest.fixture(scope="class")
-    def server(self, request):
-        """A server of that version."""
-        try:
-            server = PostgresServer(version=request.param, settings=UNSYNCED)
-        except NotFound as missing:
-            pytest.skip(str(missing))
-        with server:
-            yield server
-
     @pytest.fixture(autouse=True)
-    def _database(self, server):
+    def _database(self, other_server):
         name = f"test_{next(self.numbers)}"
-        self.url = server.create_database(name)
+        self.url = other_server.create_database(name)
         yield
-        server.drop_database(name)
+        other_server.drop_database(name)

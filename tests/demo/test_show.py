@@ -270,7 +270,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path, moment):
         out, rest = process.communicate(timeout=SECONDS_MOST)
         assert process.returncode == 130, rest
     assert out == ""
-    assert "demo --store sqlite:///perdure-demo/demo.db --out perdure-demo" in rest
+    assert "demo --out perdure-demo --store sqlite:///perdure-demo/demo.db" in rest
     assert "Traceback" not in rest
     assert not any(alive(pid) for pid in workers(said + rest))
 

@@ -11,7 +11,8 @@ import pytest
 
 from perdure.runtime import AgentSet
 from perdure.store import SqliteStore
-from perdure.testing.chaos import run_campaign
+from perdure.testing.chaos.campaign import run_campaign
+from perdure.testing.chaos.kills import KillsOfOne
 from perdure.testing.history import check_history
 from perdure.testing.invariants import find_violations, gather_evidence
 from perdure.testing.workflows import AGENTS
@@ -28,7 +29,7 @@ def test_a_hundred_kills_violate_nothing():
 
     verdict = json.loads(ended.stdout)
     assert verdict["violations"] == [], f"seed {verdict['seed']}\n{ended.stderr[-2000:]}"
-    assert verdict["kills"] == 100
+    assert verdict["strikes"] == 100
     assert verdict["runs"] > 100, "the load was too small to prove anything"
     assert verdict["acks"] > 1000
 
@@ -37,7 +38,7 @@ def test_a_hundred_kills_violate_nothing():
 def campaign(tmp_path_factory):
     """What a short campaign left: its store, its effects, and what the client noted."""
     directory = tmp_path_factory.mktemp("chaos")
-    verdict = asyncio.run(run_campaign(5, 1, str(directory)))
+    verdict = asyncio.run(run_campaign(KillsOfOne(f"sqlite:///{directory}/chaos.db"), 5, 1, str(directory)))
     assert verdict.violations == []
 
     async def read():

@@ -10,25 +10,23 @@ import json
 import random
 import signal
 import time
-from collections import Counter
 
 from perdure.bench import children
 from perdure.bench.agents import parked, read_lines, sequence
 from perdure.bench.figures import percentile
 from perdure.bench.killing import Line, count_lines, count_lost, count_repeated, read_effects
-from perdure.bench.nodes import node
+from perdure.bench.nodes import node, until_shared
+from perdure.bench.scaling import measure_scaling
 from perdure.bench.sizes import Bench
 from perdure.runtime import Runtime
 from perdure.store.contract import RunFilter
 from perdure.values.runs import RunStatus
 
 _LOOK_SECONDS = 0.005
-#: How long nodes may take to share the work: a newcomer is given its part once it has been there for a lease.
-_SHARING_LEASES_MOST = 10
 
 
 async def measure_cluster(bench: Bench) -> dict[str, float]:
-    """A signal from another node; the end of one of two nodes, by SIGKILL and by SIGTERM."""
+    """A signal from another node; the end of one of two nodes, by SIGKILL and by SIGTERM; two nodes beside one."""
     wakes = await _wake_from_another_node(bench)
     killed = await _take_over(bench, signal.SIGKILL)
     stopped = await _take_over(bench, signal.SIGTERM)
@@ -41,6 +39,7 @@ async def measure_cluster(bench: Bench) -> dict[str, float]:
         # A `read` step that was cut off may be repeated, but an orderly end cuts none off.
         "repeated": stopped["repeated"],
         "repeated_reads": killed["repeated"],
+        **await measure_scaling(bench),
     }
 
 
@@ -79,7 +78,7 @@ async def _take_over(bench: Bench, ending: signal.Signals) -> dict[str, float]:
         node(store, read_lines.name, sizes.lease_seconds),
         Runtime(store, work=False) as client,
     ):
-        await _until_shared(client, sizes.lease_seconds)
+        await until_shared(client, read_lines.name, 2, sizes.lease_seconds)
         runs, steps = range(sizes.killed_runs), sizes.killed_steps
         handles = [await client.start(read_lines, str(effects), run, steps) for run in runs]
         while count_lines(effects) < sizes.kill_after_lines:  # noqa: ASYNC110 - looks from outside
@@ -106,14 +105,3 @@ def takeover_seconds(lines: list[Line], victim: int, ended: float) -> float:
     if not moved:
         raise RuntimeError("the node that was ended had no unfinished run: there was nothing to take over")
     return max(moved.values()) - ended
-
-
-async def _until_shared(client: Runtime, lease_seconds: float) -> None:
-    """Wait until both nodes have half of the shards."""
-    async with asyncio.timeout(_SHARING_LEASES_MOST * lease_seconds):
-        while True:
-            shards = [shard for shard in await client.store.shards() if shard.name.startswith(f"{read_lines.name}:")]
-            owned = Counter(shard.owner for shard in shards)
-            if len(owned) == 2 and None not in owned and len(set(owned.values())) == 1:
-                return
-            await asyncio.sleep(_LOOK_SECONDS * 10)

@@ -60,6 +60,7 @@ METRICS = {
     "remote_wake_ms_p99": Metric("ms"),
     "kill_takeover_seconds": Metric("s", at_most=6),
     "stop_takeover_seconds": Metric("s", at_most=0.5),
+    "scaling": Metric("ratio", at_least=1.7),
     "import_seconds": Metric("s", at_most=0.3),
     "help_seconds": Metric("s", at_most=0.15),
     "idle_worker_mb": Metric("MB", at_most=70),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import Process
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,10 @@ from perdure.bench.agents import AGENTS, marks
 from perdure.cli.stopping import stop_signals
 from perdure.runtime import Runtime
 from perdure.values.settings import Settings
+
+_LOOK_SECONDS = 0.05
+#: How long nodes may take to share the work: a newcomer is given its part once it has been there for a lease.
+_SHARING_LEASES_MOST = 10
 
 
 @asynccontextmanager
@@ -29,6 +34,17 @@ async def node(store: str, agent: str, lease_seconds: float) -> AsyncIterator[Pr
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+async def until_shared(client: Runtime, agent: str, nodes: int, lease_seconds: float) -> None:
+    """Return when so many nodes have equal parts of the agent's shards. Raises TimeoutError."""
+    async with asyncio.timeout(_SHARING_LEASES_MOST * lease_seconds):
+        while True:
+            shards = [shard for shard in await client.store.shards() if shard.name.startswith(f"{agent}:")]
+            owned = Counter(shard.owner for shard in shards)
+            if len(owned) == nodes and None not in owned and len(set(owned.values())) == 1:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def work(store: str, agent: str, lease_seconds: float) -> str:

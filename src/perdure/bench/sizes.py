@@ -47,6 +47,8 @@ class Sizes:
     starts: int = 7
     #: parked on one node and woken from another
     remote_parked_runs: int = 2_000
+    #: how often one node, or two, do a round of concurrent runs
+    scaling_rounds: int = 5
     #: of the nodes of a cluster: the default
     lease_seconds: float = Settings().lease_seconds
 
@@ -54,7 +56,7 @@ class Sizes:
 MEASUREMENT = Sizes()
 QUICK = Sizes(
     rounds=1, sequential_runs=5, idle_calls=100, parked_runs=10_000, idle_seconds=2.0, wakes=100,
-    returns=3, stored_events=0, starts=3, remote_parked_runs=500,
+    returns=3, stored_events=0, starts=3, remote_parked_runs=500, scaling_rounds=2,
 )  # fmt: skip
 
 

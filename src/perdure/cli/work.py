@@ -83,26 +83,31 @@ async def _work(
         if not runtime.kernel.leases.complete:
             note("other workers have shards of these agents, and will share them")
         with alive(alive_file), stop_signals() as stopped:
-            waits: list[asyncio.Task[Any]] = [
-                asyncio.create_task(stopped.wait()),
-                asyncio.create_task(runtime.kernel.followers.failure()),
-                asyncio.create_task(runtime.kernel.membership.drained()),
-            ]
-            if until_idle:
-                waits.append(asyncio.create_task(_idle(runtime)))
-            try:
-                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                for task in waits:
-                    task.cancel()
+            await _until_over(runtime, stopped, until_idle=until_idle)
             if runtime.kernel.membership.draining:
                 note("drained, as somebody asked for: its runs go on elsewhere")
             if stopped.is_set():
                 note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
             await runtime.stop()
     return exits.OK
+
+
+async def _until_over(runtime: Runtime, stopped: asyncio.Event, *, until_idle: bool) -> None:
+    """Return when somebody stops or drains the node, or it is idle and should end then. Raises what broke it."""
+    waits: list[asyncio.Task[Any]] = [
+        asyncio.create_task(stopped.wait()),
+        asyncio.create_task(runtime.kernel.followers.failure()),
+        asyncio.create_task(runtime.kernel.membership.drained()),
+    ]
+    if until_idle:
+        waits.append(asyncio.create_task(_idle(runtime)))
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waits:
+            task.cancel()
 
 
 async def _who(runtime: Runtime) -> str:

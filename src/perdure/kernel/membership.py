@@ -165,6 +165,8 @@ class Membership:
         nodes = await kernel.store.beat(
             replace(said, draining=self.draining, figures=encode(figures)), self._lease_seconds
         )
+        if not self.term.runs:
+            kernel.limits.lost()  # its shares ran out with its entry
         self.term.renew(sent)
         self._beat_at = sent + self._lease_seconds / _BEATS
         self._note(nodes)

@@ -48,10 +48,10 @@ class Crowd:
 
     async def press(self, runtime: Runtime) -> None:
         """Start some at once."""
-        for _ in range(self._dice.choice([1, 2, 5])):
+        for _ in range(self._dice.choice([1, 2, 4])):
             self._tags += 1
             tag, key = f"crowd {self._tags}", self._dice.choice(_KEYS)
             if self._dice.random() < 0.6:
-                await runtime.start(narrow, tag, self._dice.choice([0.05, 0.4, 4.0]), concurrency_key=key)
+                await runtime.start(narrow, tag, self._dice.choice([0.05, 0.05, 0.4, 0.4, 3.0]), concurrency_key=key)
             else:
                 await runtime.start(paced, tag, concurrency_key=key)

@@ -101,7 +101,9 @@ class ClusterRecord(CommitLog):
         agent = self._agents.latest(run.agent)
         if agent is not None and not agent.unlimited:
             alive = {other.id for other in await store.nodes() if other.alive}
-            self._check_places(agent, run, {(*_fence(shard), shard.owner) for shard in shards if shard.alive and shard.owner in alive})
+            self._check_places(
+                agent, run, {(*_fence(shard), shard.owner) for shard in shards if shard.alive and shard.owner in alive}
+            )
 
     def end(self, key: object) -> None:
         """An attempt is over."""
@@ -119,12 +121,16 @@ class ClusterRecord(CommitLog):
         if agent.concurrency_per_key is not None and run.concurrency_key is not None:
             alike = sorted(id for id, key in moving.items() if key == run.concurrency_key)
             if len(alike) > agent.concurrency_per_key:
-                self.violations.append(f"{run.agent}/{run.concurrency_key}: {alike} move at once at {self._now():.3f} s")
+                self.violations.append(
+                    f"{run.agent}/{run.concurrency_key}: {alike} move at once at {self._now():.3f} s"
+                )
 
     def _check_stopped(self, lease: Lease) -> None:
         for move in self._moves.values():
             if move.fence.shard == lease.shard and self._host.awake_since(move.life, move.began):
-                self.violations.append(f"{move.run.id}: {move.life} works on it, {current_node()} claimed {lease.shard}")
+                self.violations.append(
+                    f"{move.run.id}: {move.life} works on it, {current_node()} claimed {lease.shard}"
+                )
 
     def _check_writer(self, node: str, transaction: Transaction, verdict: object) -> None:
         fence = transaction.fence
@@ -133,7 +139,9 @@ class ClusterRecord(CommitLog):
         if isinstance(verdict, Fenced):
             brought = [event for event in transaction.events if event.type == "step.completed"]
             if brought and (node, fence) in self.released:
-                self.violations.append(f"{brought[0].run}: {node} gave {fence.shard} up before it wrote {brought[0].raw}")
+                self.violations.append(
+                    f"{brought[0].run}: {node} gave {fence.shard} up before it wrote {brought[0].raw}"
+                )
         elif not isinstance(verdict, Exception) and self._claimers.get(tuple(fence)) != node:
             self.violations.append(f"{fence.shard}: {node} wrote with epoch {fence.epoch}, which it never had")
 
@@ -155,7 +163,9 @@ class ClusterRecord(CommitLog):
     def _check_tokens(self, run: Run, name: str) -> None:
         self._begun[name] += 1
         if self._begun[name] > self._tokens[name]:
-            self.violations.append(f"{run.id}: is the {self._begun[name]}th of {name}; {self._tokens[name]} might begin")
+            self.violations.append(
+                f"{run.id}: is the {self._begun[name]}th of {name}; {self._tokens[name]} might begin"
+            )
 
 
 class RecordedStore:

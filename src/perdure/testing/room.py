@@ -26,8 +26,8 @@ from perdure.values.settings import Settings
 
 #: how long a place stays empty, at most
 _ABSENT_SECONDS = 0.5
-#: how often a keeper looks whether its node has failed
-_LOOK_SECONDS = 0.2
+#: how often a keeper looks whether its node has failed: to be told costs a turn with every commit
+_LOOK_SECONDS = 0.7
 _STRIKES_MOST = 8
 
 
@@ -137,7 +137,7 @@ class Room:
         death = self._host.death_of(node.name)
         life = self._host.start_on(node.name, _live(node))
         while not (death.done() or life.done() or node.runtime.kernel.failure):
-            await asyncio.wait({death, life}, timeout=_LOOK_SECONDS)
+            await asyncio.wait([death, life], timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         return life.done() and life.exception() is None and node.runtime.kernel.failure is None
 
 

@@ -37,7 +37,7 @@ from perdure.values import ids
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
-_STORM_SECONDS = 12.0
+_STORM_SECONDS = 10.0
 _HEALING_SECONDS = 240.0
 #: How long a client waits for a reply before it goes on.
 _REPLY_SECONDS = 2.0
@@ -104,9 +104,7 @@ class _Simulation:
         mix, dice = self._mix, self._dice
         self._host = host
         true_clock = SimulatedClock(host)
-        self._log = ClusterRecord(
-            AgentSet(self._agents), host, lambda: true_clock.now_us() + self._storm.most_ahead_us
-        )
+        self._log = ClusterRecord(AgentSet(self._agents), host, lambda: true_clock.now_us() + self._storm.most_ahead_us)
         self._store = MemoryStore(clock=true_clock, slots=mix.slots)
         self._room = Room(host, dice, mix, self._store, self._agents, self._log)
         # A worker that is frozen in the middle of a tool goes on in it, however its runs were settled meanwhile: nobody

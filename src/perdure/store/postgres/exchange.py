@@ -1,4 +1,4 @@
-"""What do the transactions of a batch have to do with other databases? Notes, parcels and deliveries, as write_1 takes them."""
+"""What does a batch have to do with other databases? Its notes, parcels and deliveries, as write_1 takes them."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ _STAGES = (
     _Stage("signals", "signals", (0,), lambda row, _: signal_of(row[1:])),
     _Stage("asks", "asks", (0,), lambda row, _: ask_of(row[1:])),
     _Stage("state", "state", ("", "", ""), lambda row, _: StateRow(*row)),
-    _Stage("notes", "notes", ("", ""), lambda row, shard: Note(*row, shard=shard)),
+    _Stage("notes", "notes", ("", ""), lambda row, shard: Note(row[0], row[1], row[2], shard=shard)),
     _Stage("delivered", "delivered", ("",), lambda row, _: Delivered(*row)),
 )
 

@@ -193,7 +193,8 @@ create function perdure.write_1(
     fences text[], epochs bigint[], shards text[], runs text[], seqs bigint[], types text[], times bigint[],
     steps bigint[], attempts bigint[], datas text[], work jsonb
 ) returns text language plpgsql
-set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_generic_plan
 as $function$
 declare
     found_many integer;
