@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,11 +146,11 @@ def test_a_killed_worker_loses_nothing_and_repeats_no_unrepeatable_effect(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # nodes share the work only once they have been there for a lease, three times
 def test_what_a_node_leaves_behind_moves_on_the_other(postgres_url, tmp_path):
     """cluster: killed or told to stop, its runs go on elsewhere, and an orderly end repeats no step."""
     killed = replace(TINY, killed_runs=16, killed_steps=3, kill_after_lines=16)
-    sizes = replace(killed, concurrent_runs=20, concurrent_steps=20)  # CPU is told in hundredths of a second
-
+    sizes = replace(killed, concurrent_runs=20, concurrent_steps=20, lease_seconds=3.0)
     store = f"{postgres_url},{postgres_url}"  # "scaling" needs two databases, which may be of one server
     figures = {each.metric: each.value for each in bench.measure("cluster", sizes, tmp_path, store=store)}
 
@@ -305,6 +307,13 @@ def test_a_url_that_names_its_database_twice_is_refused():
     """Options win over the path: the workload would run in the user's own database."""
     with pytest.raises(InvalidSetting, match="among the URL's options"):
         with_database("postgresql://me@host/mine?dbname=mine", "perdure_bench_1")
+
+
+def test_without_the_driver_a_directory_can_still_be_measured():
+    """PostgreSQL is an extra: nothing of it is imported before it is asked for."""
+    program = "import sys; sys.modules['psycopg'] = None; import perdure.bench.command, perdure.bench.worker"
+
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_nodes_need_a_server(tiny):

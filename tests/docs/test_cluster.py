@@ -35,7 +35,7 @@ async def book(item: str) -> str:
 
 @agent
 async def booker(ctx: Context, item: str) -> str:
-    """State, a child's worth of events, a message to itself, and SQL."""
+    """State, an event, and SQL of its own."""
     ctx.state["last"] = item
     await ctx.emit("progress", {"item": item})
     return await book(item)
@@ -64,8 +64,9 @@ def grant(url: str) -> None:
 
 
 async def use(url: str, item: str) -> str:
-    """A node that runs one agent."""
+    """A node that runs one agent, and a message for its session."""
     async with Runtime(url, agents=[booker]) as runtime:
+        await runtime.send("s", "word", item, agent=booker.name)
         return await (await runtime.start(booker, item, session="s")).result()
 
 

@@ -14,9 +14,16 @@ from perdure.testing.chaos.campaign import run_campaign
 from perdure.testing.chaos.cluster import FAULTS, fault_in
 from perdure.testing.chaos.witness import Witness
 from perdure.testing.servers.postgres import PostgresServer
+from perdure.testing.workflows import AGENTS
 from perdure.values.runs import Run, RunStatus
 
 SHARD = "errand:0"
+
+#: Sharing them out at the start moves fewer.
+SHARDS = 16 * len(AGENTS)
+
+#: Faults after which others go on with what the worker had.
+TAKEN_OVER = ("kills", "zombies", "partitions", "namespaces")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,7 @@ def server(postgres_server):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_that_strikes_again_and_again_violates_nothing(server, name, tmp_path):
-    """Every run ends, every acknowledgement holds, no effect is repeated, nothing stale is written, no worker ends by itself."""
+    """Every run ends, every acknowledgement holds, no effect is repeated, nothing is stale, no worker ends by itself."""
     fault, seed = FAULTS[name], random.SystemRandom().randrange(1 << 32)
 
     with fault_in(server.url(), fault, f"chaos_{name}") as struck:
@@ -38,7 +45,7 @@ def test_a_fault_that_strikes_again_and_again_violates_nothing(server, name, tmp
 
     assert verdict.violations == [], f"seed {seed}"
     assert verdict.runs > fault.count // 20, "the load was too small to prove anything"
-    assert verdict.effects > 10
+    assert name not in TAKEN_OVER or verdict.takeovers > SHARDS, "the fault has hit nobody"
 
 
 @pytest.fixture

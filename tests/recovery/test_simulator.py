@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
+from typing import cast
 
 import pytest
 
+from perdure.errors import StoreBusy
+from perdure.runtime import AgentSet
+from perdure.store import MemoryStore
+from perdure.store.contract import Fence, RateWish, Signal, Store, Transaction
 from perdure.testing.host import SimulatedClock, SimulatedHost, Stuck, run_simulated
+from perdure.testing.limited import LIMITED
 from perdure.testing.planted import BUGS
+from perdure.testing.record import ClusterRecord, RecordedStore
+from perdure.testing.remote import Line, RemoteStore
 
 
 def run_module(module, *arguments):
@@ -30,15 +39,16 @@ def test_two_thousand_seeds_violate_nothing():
     assert totals["failures"] == {}, complaints
     assert totals["seeds"] == 2000
     assert totals["deaths"] > 5000, "too few nodes died to prove anything"
+    assert min(totals[fault] for fault in ("departures", "freezes", "cuts")) > 800, "too little went wrong"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_planted_bug_is_found():
-    """Each of at least twenty bugs makes some seed fail."""
+    """Each of at least forty bugs makes some seed fail."""
     taken, _ = run_module("planted", "--tries", "1", "--most", "1000")
 
-    assert len(taken) == len(BUGS) >= 20
+    assert len(taken) == len(BUGS) >= 40
     assert [name for name, counts in taken.items() if counts == [None]] == []
 
 
@@ -105,6 +115,19 @@ class TestHost:
 
         assert run_simulated(scenario) == 10
 
+    def test_who_was_awake_all_the_time_is_known(self):
+        """Neither a pause nor a death since then is overlooked."""
+
+        async def scenario(host):
+            await asyncio.sleep(1)
+            host.pause("dozed")
+            host.resume("dozed")
+            host.kill("dead")
+            host.pause("paused")
+            return [name for name in ("dozed", "dead", "paused", "awake") if host.awake_since(name, 0.5)]
+
+        assert run_simulated(scenario) == ["awake"]
+
     def test_waiting_for_nothing_is_an_error(self):
         """A simulation that could wait for ever says so."""
 
@@ -131,3 +154,154 @@ class TestHost:
         order = run_simulated(scenario, pick=lambda nodes: next(picks) % nodes)
         assert [number for name, number in order if name == "a"] == [0, 1, 2, 3, 4]
         assert order != sorted(order)
+
+
+class Bench:
+    """A store at the end of a line, and the record of what it accepted."""
+
+    def __init__(self, host):
+        self.host = host
+        self.memory = MemoryStore(clock=SimulatedClock(host))
+        self.record = ClusterRecord(AgentSet(LIMITED), host, lambda: 2**62)
+        self.line = Line(host, Dice())
+        self.store = RemoteStore(cast("Store", self), self.line, self.arrive)
+
+    async def commit(self, batch):
+        return await self.record.commit(self.memory, batch)
+
+    async def signals(self, shards):
+        return await self.memory.signals(shards)
+
+    async def wait_change(self):
+        await self.memory.wait_change()
+
+    def arrive(self, batch):
+        self.host.start_on("", self.commit(batch))
+
+    async def waiting(self):
+        """How many signals there are."""
+        signals, _ = await self.memory.signals(["buyer:0"])
+        return len(signals)
+
+
+class Dice(random.Random):
+    """Always throws the same."""
+
+    def random(self):
+        return 0.1
+
+
+class HighDice(Dice):
+    """Always throws high."""
+
+    def random(self):
+        return 0.9
+
+
+def letter():
+    """A batch that does something each time it happens."""
+    return [Transaction(signals=[Signal("buyer", "s", None, "message", "{}", "buyer:0", 0)])]
+
+
+def on_a_bench(scenario):
+    """Run `scenario(bench)`."""
+    return run_simulated(lambda host: scenario(Bench(host)))
+
+
+class TestLine:
+    def test_a_lost_reply_leaves_what_happened_and_an_error(self):
+        """The caller cannot know; the same batch, given again, says what came of it and happens no second time."""
+
+        async def scenario(bench):
+            batch = letter()
+            bench.line.cut(requests=False, replies=True, hangs=False)
+            with pytest.raises(StoreBusy):
+                await bench.store.commit(batch)
+            bench.line.mend()
+            return await bench.store.commit(batch), await bench.waiting()
+
+        assert on_a_bench(scenario) == ([[1]], 1)
+
+    def test_a_lost_request_may_arrive_late_and_still_happens_once(self):
+        """Whether the caller tried again before that, or after."""
+
+        async def scenario(bench):
+            early, late = letter(), letter()
+            bench.line.cut(requests=True, replies=True, hangs=False)
+            for batch in (early, late):
+                with pytest.raises(StoreBusy):
+                    await bench.store.commit(batch)
+            assert await bench.waiting() == 0
+            bench.line.mend()
+            await bench.store.commit(early)
+            assert await bench.waiting() == 1
+            await asyncio.sleep(2)
+            assert await bench.waiting() == 2
+            await bench.store.commit(late)
+            return await bench.waiting()
+
+        assert on_a_bench(scenario) == 2
+
+    def test_a_line_that_hangs_says_nothing_until_it_is_mended(self):
+        """What was held up goes through then, or is lost, as the dice have it."""
+
+        async def scenario(bench):
+            bench.line.cut(requests=True, replies=True, hangs=True)
+            reading = asyncio.ensure_future(bench.store.signals(["buyer:0"]))
+            await asyncio.sleep(100)
+            assert not reading.done()
+            bench.line.mend()
+            found, _ = await reading
+            bench.line._dice = HighDice()
+            bench.line.cut(requests=True, replies=True, hangs=True)
+            losing = asyncio.ensure_future(bench.store.signals(["buyer:0"]))
+            await asyncio.sleep(100)
+            assert not losing.done()
+            bench.line.mend()
+            with pytest.raises(StoreBusy):
+                await losing
+            return found
+
+        assert on_a_bench(scenario) == []
+
+    def test_news_are_late_and_not_lost(self):
+        """What changed while a listener was cut off is told when it no longer is."""
+
+        async def scenario(bench):
+            listening = asyncio.ensure_future(bench.store.wait_change())
+            await asyncio.sleep(0)
+            bench.line.cut(requests=False, replies=True, hangs=False)
+            await bench.commit(letter())
+            await asyncio.sleep(5)
+            assert not listening.done()
+            bench.line.mend()
+            await listening
+            return bench.host.time()
+
+        assert on_a_bench(scenario) == 5
+
+
+class TestRecord:
+    def test_an_epoch_that_two_nodes_write_with_is_noticed(self):
+        """Whoever has the fence without having claimed the shard is told on, though the store accepts it."""
+
+        async def scenario(bench):
+            claiming = bench.record.claim(bench.memory, "node_a", ["buyer:0"], 5.0)
+            await bench.host.start_on("a", claiming)
+            written = [Transaction(fence=Fence("buyer:0", 1))]
+            await bench.host.start_on("a", bench.commit(written))
+            assert bench.record.violations == []
+            await bench.host.start_on("b", bench.commit([Transaction(fence=Fence("buyer:0", 1))]))
+            return bench.record.violations
+
+        assert on_a_bench(scenario) == ["buyer:0: b wrote with epoch 1, which it never had"]
+
+    def test_what_nodes_are_told_may_begin_is_counted(self):
+        """As many as the store gave, however many were wanted."""
+
+        async def scenario(bench):
+            store = RecordedStore(bench.memory, bench.record)
+            [tokens] = await store.take([RateWish("paced", 3, 1.0, 5)])
+            return tokens.granted, bench.record._tokens["paced"]
+
+        assert on_a_bench(scenario) == (3, 3)

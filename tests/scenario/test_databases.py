@@ -13,7 +13,7 @@ from perdure.store import ManyStores, MemoryStore, SqliteStore
 from perdure.store.contract import RunFilter
 from perdure.store.postgres import PostgresStore
 from perdure.testing.settling import settling
-from tests.scenario.worlds import World, expire, play
+from tests.scenario.worlds import Box, World, expire, play
 
 
 class Databases(World):
@@ -258,5 +258,50 @@ def test_what_has_no_session_stays_with_whom_it_came_from(world):
             assert home[run.id] == home[origin]
         for store in world.rt.store._members.stores:
             assert await store.parcels() == []
+
+    play(world, scenario)
+
+
+@pytest.mark.parametrize("finish_seconds", [5.0, 0.0])
+def test_a_shard_that_moves_is_handed_over(world, finish_seconds):
+    """What is under way in it may finish first. Without time for that its outcome is unknown: a person decides."""
+    box = Box()
+
+    @tool(effect="once")
+    async def pay(number: int) -> int:
+        box.note(number)
+        await box.wait()
+        return number
+
+    @agent
+    async def payer(ctx: Context, number: int) -> int:
+        return await pay(number)
+
+    async def scenario():
+        await world.start(payer)
+        mover = world.store()
+        await mover.open()
+        run = await world.rt.start(payer, 7)
+        await box.reached(1)
+        shard = (await world.status(run)).shard
+        target = "second" if (await mover.places())[shard] == "first" else "first"
+        moving = asyncio.create_task(mover.move_shard(shard, target, finish_seconds=finish_seconds))
+        if finish_seconds:
+            await world.clock.advance(2)
+            assert not moving.done()
+        else:
+            await moving
+        box.open()
+        await world.clock.advance(3)
+        await moving
+        await world.clock.advance(10)
+        assert (await mover.places())[shard] == target
+        if finish_seconds:
+            assert await run.result(timeout=10) == 7
+            assert (await world.status(run)).strikes == 0
+        else:
+            assert (await world.becomes(run, "waiting")).wait["kind"] == "unknown"
+        assert box.calls == [7]
+        await mover.close()
 
     play(world, scenario)

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from perdure.errors import InvalidSetting
-from perdure.store import MemoryStore, SqliteStore, store_from_url
+from perdure.store import ManyStores, MemoryStore, SqliteStore, store_from_url
+from perdure.store.postgres import PostgresStore
 from perdure.store.urls import without_passwords
 
 
@@ -27,8 +28,31 @@ def test_known_schemes_name_stores(tmp_path, monkeypatch):
         asyncio.run(store.close())
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_list_of_hosts_is_one_database_and_a_list_of_urls_are_several(scheme):
+    """Both have commas: what stands behind it tells."""
+    assert isinstance(store_from_url(f"{scheme}://me:hush@h1:5432,h2:5433/shop"), PostgresStore)
+    several = store_from_url(f"{scheme}://me:hush@h1,h2/shop,{scheme}://me:hush@h3/shop")
+    assert isinstance(several, ManyStores)
+    assert several._members.names == [f"{scheme}://me@h1,h2/shop", f"{scheme}://me@h3/shop"]
+    with pytest.raises(InvalidSetting, match="given twice") as refused:
+        store_from_url(f"{scheme}://me:hush@h1/shop,{scheme}://me:other@h1/shop")
+    assert "hush" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
-    "url", ["", "shop.db", "sqlite:", "sqlite://", "sqlite:///", "sqlite://shop.db", "memory://x", "mysql://h/d", "postgresql://"]
+    "url",
+    [
+        "",
+        "shop.db",
+        "sqlite:",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://shop.db",
+        "memory://x",
+        "mysql://h/d",
+        "postgresql://",
+    ],
 )
 def test_other_urls_are_refused(url):
     """With the ones that work."""

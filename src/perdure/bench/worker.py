@@ -10,9 +10,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from perdure.bench import cluster, concurrent, killing, nodes, parking, replaying, sequential, starting
+from perdure.bench import concurrent, killing, nodes, parking, replaying, sequential, starting
 from perdure.bench.places import VARIABLE, place_at
 from perdure.bench.sizes import Bench, Sizes
+
+
+async def measure_cluster(bench: Bench) -> dict[str, float]:
+    """Nodes on a server."""
+    from perdure.bench import cluster  # noqa: PLC0415 - only who measures on PostgreSQL has its driver
+
+    return await cluster.measure_cluster(bench)
+
 
 WORKLOADS: dict[str, Callable[[Bench], Awaitable[dict[str, float]]]] = {
     "W1": sequential.measure_steps,
@@ -24,7 +32,7 @@ WORKLOADS: dict[str, Callable[[Bench], Awaitable[dict[str, float]]]] = {
     "W7": concurrent.measure_children,
     "growth": sequential.measure_growth,
     "start": starting.measure_start,
-    "cluster": cluster.measure_cluster,
+    "cluster": measure_cluster,
 }
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: How often `status --watch` looks, and how often `drain --wait` does.
 _WATCH_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
+#: How long the owner of a shard that moves may take to hear of it and to finish the steps that are under way.
+_FINISH_SECONDS = 15.0
 #: A node's id may be given by its end, if that is this long.
 _ENDING_LEAST = 3
 #: The oldest that waits is shown as a warning from here on.
@@ -247,7 +249,7 @@ async def _move_shard(shard: str, database: str, store: str, *, as_json: bool) -
                 "first one first, with commas between: --store URL,URL"
             )
         target, before = shown(database), (await many.places()).get(shard)
-        await many.move_shard(shard, target)
+        await many.move_shard(shard, target, finish_seconds=_FINISH_SECONDS)
     if as_json:
         print_json({"shard": shard, "database": target, "before": before})
     else:

@@ -59,7 +59,7 @@ def work(
 
     Prints its node's id, and a line on stderr whenever a run changes its state (with --json: the events, one a line on
     stdout). Steps under way get time to finish; a second Ctrl-C does not wait for them. Nothing is lost either way: other
-    nodes take over at once, or after a crash when the lease has run out. --until-idle waits for timers that are due
+    nodes take over, after a crash as soon as the lease has run out. --until-idle waits for timers that are due
     within a second, five seconds in all.
     """
     from perdure.values.settings import Settings

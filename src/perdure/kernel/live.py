@@ -61,6 +61,10 @@ class LiveRuns:
         """True when `run` is in memory or on its way."""
         return run in self._live or self._coming(run)
 
+    def is_in_memory(self, run: str) -> bool:
+        """True while `run` is in memory: whatever happens to it happens here."""
+        return run in self._live
+
     def _coming(self, run: str) -> bool:
         return run in self._loading or (run in self._ours and self._kernel.dispatcher.is_moving(run))
 

@@ -181,8 +181,11 @@ class Membership:
         self._since = {node.id: self._since.get(node.id, now) for node in self._nodes}
         if self.parts.needs.hear(self._nodes):
             self._kernel.spawn_task(self._kernel.ownership.offer_stranded(self._kernel.leases.shards))
-        if any(node.id == self._kernel.node and node.drain_asked for node in self._nodes):
+        me = next((node for node in self._nodes if node.id == self._kernel.node), None)
+        if me is not None and me.drain_asked:
             self._drain()
+        elif me is not None and (leaving := [shard for shard in me.leaving if self._kernel.leases.holds(shard)]):
+            self._give_up(leaving)
 
     def _expect_expiry(self, sent: float) -> None:
         # The store's clock, as told by our own entry, which has a whole lease before it.

@@ -182,6 +182,9 @@ class Node:
     alive: bool = False
     #: given by the store: somebody asked it to drain
     drain_asked: bool = False
+    #: given by the store, to itself: shards that are about to move to another database, and wait for their owner to give
+    #: them up
+    leaving: tuple[str, ...] = ()
 
 
 class QuotaWish(NamedTuple):

@@ -50,8 +50,8 @@ class ClusterRecord(CommitLog):
         self.released: set[tuple[str, Fence]] = set()
         self._agents = agents
         self._runs: dict[str, Run] = {}
-        #: (shard, epoch) -> the node that claimed it
-        self._claimers: dict[tuple[str, int], str] = {}
+        #: which node claimed it
+        self._claimers: dict[Fence, str] = {}
         #: every batch that happened and what came of it, by identity; kept, so that no other takes its place
         self._batches: dict[int, tuple[Sequence[Transaction], Verdicts]] = {}
         self._moves: dict[object, Move] = {}
@@ -76,7 +76,7 @@ class ClusterRecord(CommitLog):
         leases = await super().claim(store, node, shards, lease_seconds)
         self.claims += len(leases)
         for lease in leases:
-            other = self._claimers.setdefault(tuple(lease), current_node())
+            other = self._claimers.setdefault(Fence(*lease), current_node())
             if other != current_node():
                 self.violations.append(f"{lease.shard}: {other} and {current_node()} both claimed epoch {lease.epoch}")
             self._check_stopped(lease)
@@ -142,7 +142,7 @@ class ClusterRecord(CommitLog):
                 self.violations.append(
                     f"{brought[0].run}: {node} gave {fence.shard} up before it wrote {brought[0].raw}"
                 )
-        elif not isinstance(verdict, Exception) and self._claimers.get(tuple(fence)) != node:
+        elif not isinstance(verdict, Exception) and self._claimers.get(fence) != node:
             self.violations.append(f"{fence.shard}: {node} wrote with epoch {fence.epoch}, which it never had")
 
     def _note(self, transaction: Transaction) -> None:

@@ -10,6 +10,7 @@ again (record.py).
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -41,7 +42,7 @@ class Line:
         self._dice = dice
         self._requests_pass = self._replies_pass = True
         self._hangs = False
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[asyncio.Future[None]] = []
         #: writes that were under way when the line was cut
         self._late: list[Callable[[], object]] = []
 
@@ -54,8 +55,9 @@ class Line:
         self._requests_pass = self._replies_pass = True
         waiting, self._waiting = self._waiting, []
         late, self._late = self._late, []
-        for hear in waiting:
-            hear()
+        for whole in waiting:
+            if not whole.done():
+                whole.set_result(None)
         for arrive in late:
             self._host.call_later(self._dice.random() * _LATE_SECONDS_MOST, arrive)
 
@@ -88,23 +90,27 @@ class Line:
 
         Whoever listens has heard: other than the reply to a call, news are late and not lost.
         """
-        if not (self._requests_pass and self._replies_pass):
+        if self._cut:
             await self._lose()
         await news()
-        while not (self._requests_pass and self._replies_pass):
-            await self._whole()
+        await self._whole()
 
     async def _lose(self) -> NoReturn:
-        if self._hangs and not (self._requests_pass and self._replies_pass):
+        if self._hangs and self._cut:
             await self._whole()
         else:
             await pass_time(self._host, _REFUSED_SECONDS)
         raise StoreBusy("the store did not answer")
 
+    @property
+    def _cut(self) -> bool:
+        return not (self._requests_pass and self._replies_pass)
+
     async def _whole(self) -> None:
-        whole = self._host.create_future()
-        self._waiting.append(lambda: whole.done() or whole.set_result(None))  # type: ignore[arg-type, return-value]
-        await whole
+        while self._cut:
+            whole: asyncio.Future[None] = self._host.create_future()
+            self._waiting.append(whole)
+            await whole
 
 
 class RemoteStore:

@@ -119,15 +119,20 @@ class Room:
         """What is wrong with who owns what, in words; empty when every shard has an owner and nobody too many."""
         if len(self.present) < self._mix.nodes:
             return f"only {sorted(self.present)} are there"
-        alive = {node.runtime.kernel.node for node in self.nodes.values()}
+        kernels = {node.runtime.kernel.node: node.runtime.kernel for node in self.nodes.values()}
         names, shards = {agent.name for agent in self._agents}, await self._store.shards()
         wanted = {f"{name}:{slot}" for name in names for slot in range(self._mix.slots)}
-        owned = {shard.name: shard.owner for shard in shards if shard.alive and shard.owner in alive}
+        # Who has not heard that its claim was granted owns a shard in the eyes of the store only, for a lease.
+        owned = {
+            shard.name: shard.owner
+            for shard in shards
+            if shard.alive and shard.owner in kernels and kernels[shard.owner].leases.holds(shard.name)
+        }
         if missing := sorted(wanted - owned.keys()):
             return f"{missing} have no owner"
         for name in sorted(names):
             counts = Counter(owned[f"{name}:{slot}"] for slot in range(self._mix.slots))
-            parts = [counts[node] for node in alive]
+            parts = [counts[node] for node in kernels]
             if max(parts) - min(parts) > 1:
                 return f"the shards of {name} are spread unevenly: {sorted(parts)}"
         return ""

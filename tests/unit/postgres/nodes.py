@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 
-from perdure.store.contract import Fence, NewRun, Signal, Statement, Transaction
+from perdure.store.contract import Fence, Lease, NewRun, Signal, Statement, Transaction
 from perdure.store.postgres import PostgresStore
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
@@ -25,6 +26,7 @@ class Node:
     def __init__(self, store: PostgresStore, fence: Fence) -> None:
         self.store = store
         self.fence = fence
+        self.lease = Lease(*fence)
 
     async def begin(self, *runs: str) -> None:
         """Runs with their first events."""
@@ -86,5 +88,12 @@ def signal(data: str = "{}", run: str | None = None, session: str | None = "s", 
 def ask_database(url: str, sql: str, *values: Any) -> list[Any]:
     """What the database says beside the store: the first column."""
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(sql, values)  # type: ignore[arg-type]
+        cursor = connection.execute(sql, values)
         return [row[0] for row in cursor.fetchall()] if cursor.description else []
+
+
+async def until_waiting(url: str, task: asyncio.Task[Any]) -> None:
+    """Return when `task`, or somebody, waits for a lock of the database."""
+    waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    while await asyncio.to_thread(ask_database, url, waits) == [0]:
+        assert not task.done(), task

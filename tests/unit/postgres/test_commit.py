@@ -17,6 +17,11 @@ from tests.unit.postgres.nodes import SHARD, ask_database, create, event, open_n
 
 WAITS = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
+SAME_RUN = """
+insert into perdure.runs (shard, id, agent, version, status, created, updated, priority, attempt, strikes, seq, steps)
+values ('x', 'run_3', 'x', '', 'queued', 1, 1, 0, 1, 0, 0, 0)
+"""
+
 
 def play(url, scenario):
     """A scenario with a node that has two runs."""
@@ -56,6 +61,24 @@ def test_a_refused_update_leaves_nothing_to_the_next_one(postgres_url):
     play(postgres_url, scenario)
 
 
+def test_an_ask_that_one_transaction_closes_twice(postgres_url):
+    """It is refused, as the second of two transactions would be; where the second is lenient the first one's word counts."""
+    insert = (
+        "insert into perdure.asks (id, run, agent, shard, step, kind, title, detail, created, status) "
+        "values ('run_1:1', 'run_1', 'buyer', 'buyer:1', 1, 'ask', '?', '{}', 1, 'open')"
+    )
+
+    async def scenario(node):
+        ask_database(postgres_url, insert)
+        strict, lenient = AskClose("run_1:1", "answered", 1), AskClose("run_1:1", "expired", 2, lenient=True)
+        [refused] = await node.store.commit([Transaction(close_asks=[strict, strict])])
+        assert isinstance(refused, AlreadySettled)
+        assert await node.store.commit([Transaction(close_asks=[strict, lenient])]) == [None]
+        assert (await node.store.ask("run_1:1")).status == "answered"
+
+    play(postgres_url, scenario)
+
+
 def test_a_session_that_two_nodes_want_for_themselves(postgres_url):
     """They look at the same time: one gets it, and the other hears that it is busy."""
 
@@ -86,8 +109,7 @@ def test_whoever_wants_a_session_waits_for_another_who_does(postgres_url):
             wish = create("run_2", session="s")
             wish.create[0].session_must_be_free = True
             async with await psycopg.AsyncConnection.connect(postgres_url) as slow:
-                await slow.execute("insert into perdure.shards values (%s) on conflict (name) do update set epoch = shards.epoch"
-                                   .replace("values (%s)", "(name, epoch) values (%s, 0)"), [SHARD])  # fmt: skip
+                await slow.execute("select from perdure.shards where name = %s for no key update", [SHARD])
                 task = asyncio.create_task(other.commit([wish]))
                 await until_waiting(postgres_url, task)
                 assert await node.store.commit([create("run_1", session="s")]) == [None]
@@ -102,12 +124,11 @@ def test_a_lease_is_renewed_while_a_commit_hangs(postgres_url):
 
     async def scenario(node):
         async with await psycopg.AsyncConnection.connect(postgres_url) as other:
-            await other.execute("insert into perdure.runs (shard, id, agent, version, status, created, updated, priority, "
-                                "attempt, strikes, seq, steps) values ('x', 'run_3', 'x', '', 'queued', 1, 1, 0, 1, 0, 0, 0)")  # fmt: skip
+            await other.execute(SAME_RUN)
             work = Transaction(fence=node.fence, create=create("run_3").create)
             task = asyncio.create_task(node.store.commit([work]))
             await until_waiting(postgres_url, task)
-            assert await node.store.renew("node_a", [node.fence], 60) == [tuple(node.fence)]
+            assert await node.store.renew("node_a", [node.lease], 60) == [node.lease]
             ask_database(postgres_url, "update perdure.shards set expires = 0")
             claim = asyncio.create_task(node.store.claim("node_b", [SHARD], 60))
             await until_waiting(postgres_url, claim, 2)
@@ -127,7 +148,7 @@ def test_renewals_do_not_wait_behind_reads(postgres_url):
             await other.execute("lock table perdure.runs in access exclusive mode")
             reads = [asyncio.create_task(node.store.run("run_1")) for _ in range(20)]
             await until_waiting(postgres_url, reads[-1], 4)
-            assert await node.store.renew("node_a", [node.fence], 60) == [tuple(node.fence)]
+            assert await node.store.renew("node_a", [node.lease], 60) == [node.lease]
             await node.store.beat(Entry("node_a", "here", 1, ()), 60)
         assert [run.id for run in await asyncio.gather(*reads)] == ["run_1"] * 20
 
@@ -174,10 +195,10 @@ def test_ends_that_somebody_else_moved_are_read_again(postgres_url):
 
     async def scenario(node):
         assert await node.store.commit([node.append("run_1", 2)]) == [None]
-        await node.store.release("node_a", [node.fence])
+        await node.store.release("node_a", [node.lease])
         async with open_node(postgres_url, "node_b") as other:
             assert await other.store.commit([other.append("run_1", 3)]) == [None]
-            await other.store.release("node_b", [other.fence])
+            await other.store.release("node_b", [other.lease])
         [lease] = await node.store.claim("node_a", [SHARD], 60)
         fence = Fence(*lease)
         assert await node.store.commit([Transaction(fence=fence, events=[event("run_1", 4)])]) == [None]

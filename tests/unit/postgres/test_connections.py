@@ -13,7 +13,7 @@ from perdure.store.contract import RunFilter, RunUpdate, Transaction
 from perdure.store.postgres import PostgresStore, commit, connections, failures
 from perdure.testing.servers.postgres import PostgresServer
 from perdure.values.runs import RunStatus
-from tests.unit.postgres.nodes import ask_database, create, open_node, open_store
+from tests.unit.postgres.nodes import ask_database, create, open_node
 
 COUNT = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 WAITS = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -40,10 +40,10 @@ def test_connections_do_not_grow_with_runs_and_readers(postgres_url):
             for _ in range(3):
                 reads = [node.store.run(run) for run in runs[:100]]
                 lists = [node.store.runs(RunFilter(limit=10)) for _ in range(100)]
-                renewals = [node.store.renew("node_a", [node.fence], 60) for _ in range(10)]
+                renewals = [node.store.renew("node_a", [node.lease], 60) for _ in range(10)]
                 count = asyncio.to_thread(ask_database, postgres_url, COUNT)
-                *_, [found] = await asyncio.gather(*reads, *lists, *renewals, count)
-                most = max(most, found)
+                found, *_ = await asyncio.gather(count, *reads, *lists, *renewals)
+                most = max(most, *found)
             await asyncio.gather(*waits)
             assert 3 <= most <= 8
 
@@ -65,7 +65,7 @@ def test_nothing_is_left_after_close(postgres_url):
         with pytest.raises(StoreError, match="closed"):
             await node.store.commit([create("run_2")])
         with pytest.raises(StoreError, match="closed"):
-            await node.store.renew("node_a", [node.fence], 60)
+            await node.store.renew("node_a", [node.lease], 60)
 
     asyncio.run(scenario())
     gc.collect()
@@ -176,7 +176,7 @@ def test_the_server_restarts_under_reads_and_commits(server, mode):
 
             async def read():
                 while not over.is_set():
-                    assert (await node.store.run("run_1")).id == "run_1"
+                    assert await node.store.run("run_1") is not None
                     await asyncio.sleep(0)
 
             readers = [asyncio.create_task(read()) for _ in range(8)]
@@ -207,10 +207,10 @@ def test_a_primary_that_turned_into_a_standby_is_left(postgres_url):
 
     async def scenario():
         async with open_node(postgres_url) as node:
-            await node.store.renew("node_a", [node.fence], 60)
+            await node.store.renew("node_a", [node.lease], 60)
             for connection in [*node.store._pulse._free, *node.store._connections._free]:
                 await connection.execute("set default_transaction_read_only = on")
-            assert await node.store.renew("node_a", [node.fence], 60) == [tuple(node.fence)]
+            assert await node.store.renew("node_a", [node.lease], 60) == [node.lease]
 
     asyncio.run(scenario())
 

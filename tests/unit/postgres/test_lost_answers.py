@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,13 +25,13 @@ class Line:
 
     def __init__(self, node, url):
         self.url = url
-        self.held = None
+        self.held: Any = None
         self.tries = 0
         self._committer = node.store._committer
         self._send = self._committer._rows
         self._committer._rows = self._rows
         self._lose = False
-        self._stray = None
+        self._stray: Any = None
         self.before_try = {}
 
     def lose_next(self):

@@ -11,8 +11,9 @@ from perdure.store.contract import Transaction
 from perdure.store.postgres import news
 from tests.unit.postgres.nodes import ask_database, create, open_store, signal
 
+LAST = "select max(state_change) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
 LISTENERS = "select count(*) from pg_stat_activity where datname = current_database() and query = 'listen perdure'"
-KILL = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where query = 'listen perdure' and datname = current_database()"
+KILL = LISTENERS.replace("count(*)", "pg_terminate_backend(pid, 5000)")
 
 
 async def listen(*stores):
@@ -20,7 +21,7 @@ async def listen(*stores):
     for store in stores:
         waiting = asyncio.create_task(store.wait_change())
         while not store._news._listening:
-            await asyncio.sleep(0.001)
+            await asyncio.to_thread(ask_database, store._connections.url, "select 1")
         await waiting
         store._news._changed.clear()
 
@@ -65,14 +66,14 @@ def test_what_was_said_while_nobody_waited_is_heard(postgres_url, patient):
             await listen(second)
             await first.commit([create("run_1")])
             while not second._news._changed.is_set():
-                await asyncio.sleep(0.001)
+                await asyncio.to_thread(ask_database, postgres_url, "select 1")
             assert await how_long(second) < 5.0
             assert not second._news._changed.is_set()
 
     asyncio.run(scenario())
 
 
-def test_a_store_is_not_woken_by_itself(postgres_url, patient):
+def test_a_store_is_not_woken_by_itself(postgres_url, patient, monkeypatch):
     """Its own commit is no news to it; somebody else's that came after it is."""
 
     async def scenario():
@@ -80,7 +81,12 @@ def test_a_store_is_not_woken_by_itself(postgres_url, patient):
             await listen(first, second)
             heard = []
             changed = first._news._changed
-            changed.set = lambda: (heard.append(1), type(changed).set(changed))
+
+            def hear():
+                heard.append(1)
+                type(changed).set(changed)
+
+            monkeypatch.setattr(changed, "set", hear)
             await first.commit([Transaction(signals=[signal()])])
             await second.wait_change()  # so it was told
             await second.commit([Transaction(signals=[signal()])])
@@ -107,10 +113,11 @@ def test_without_news_a_store_looks_soon(postgres_url, monkeypatch):
                     raise ConnectionRefusedError
                 return await connect()
 
-            store._connections.connect = refused
+            monkeypatch.setattr(store._connections, "connect", refused)
             await asyncio.to_thread(ask_database, postgres_url, KILL)
-            while store._news._listening:
-                await asyncio.sleep(0.001)
+            news_of = store._news
+            while news_of._listening:
+                await asyncio.to_thread(ask_database, postgres_url, "select 1")
             assert await how_long(store) < 5.0
             gate.set()
             while not store._news._listening:
@@ -133,7 +140,7 @@ def test_a_burst_of_commits_is_told_in_few_words(postgres_url, monkeypatch):
                 told.append(sql)
                 return await fetch(sql, params)
 
-            store._news._connections.fetch = count
+            monkeypatch.setattr(store._connections, "fetch", count)
             for number in range(30):
                 await store.commit([create(f"run_{number}")])
             many = len(told)
@@ -151,10 +158,9 @@ def test_an_idle_store_asks_nothing(postgres_url, patient):
         async with open_store(postgres_url) as store:
             await listen(store)
             waiting = asyncio.create_task(store.wait_change())
-            last = "select max(state_change) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-            before = ask_database(postgres_url, last)
+            before = ask_database(postgres_url, LAST)
             await asyncio.to_thread(ask_database, postgres_url, "select pg_sleep(0.5)")
-            assert ask_database(postgres_url, last) == before
+            assert ask_database(postgres_url, LAST) == before
             waiting.cancel()
 
     asyncio.run(scenario())

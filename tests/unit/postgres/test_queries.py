@@ -26,11 +26,13 @@ ASKED_OFTEN = {
 
 #: 100,000 runs of 20 agents with 16 shards each: most have ended, some wait, a few are queued. And what goes with them.
 FILL = """
-insert into perdure.shards (name, epoch) select 'a' || a || ':' || s, 1 from generate_series(0, 19) a, generate_series(0, 15) s;
+insert into perdure.shards (name, epoch)
+select 'a' || a || ':' || s, 1 from generate_series(0, 19) a, generate_series(0, 15) s;
 insert into perdure.runs (shard, id, agent, version, session, status, wake_at, created, updated, parent, priority,
     idempotency_key, attempt, strikes, seq, steps)
 select 'a' || n % 20 || ':' || n % 16, 'run_' || n, 'a' || n % 20, 'v1', 's' || n,
-    case when n % 100 < 90 then 'succeeded' when n % 100 < 97 then 'waiting' when n % 100 < 99 then 'queued' else 'running' end,
+    case when n % 100 < 90 then 'succeeded' when n % 100 < 97 then 'waiting' when n % 100 < 99 then 'queued'
+        else 'running' end,
     case when n % 2 = 0 then n end, n, n, case when n % 10 = 0 then 'run_' || n / 10 end, 0,
     case when n % 5 = 0 then 'key' || n end, 1, 0, 2, 0
 from generate_series(1, 100000) n;
@@ -41,7 +43,8 @@ insert into perdure.signals (shard, agent, session, run, kind, data, created)
 select 'a' || n % 20 || ':' || n % 16, 'a' || n % 20, 's' || n, case when n % 2 = 0 then 'run_' || n end, 'message', '{}', n
 from generate_series(1, 20000) n;
 insert into perdure.asks (id, run, agent, shard, step, kind, title, detail, created, status)
-select 'run_' || n || ':1', 'run_' || n, 'a', 'a0:0', 1, 'ask', '?', '{}', n, case when n % 50 = 0 then 'open' else 'answered' end
+select 'run_' || n || ':1', 'run_' || n, 'a', 'a0:0', 1, 'ask', '?', '{}', n,
+    case when n % 50 = 0 then 'open' else 'answered' end
 from generate_series(1, 50000) n;
 insert into perdure.state (agent, session, name, value, shard)
 select 'a' || n % 20, 's' || n, 'k', '1', 'a0:0' from generate_series(1, 50000) n;

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from perdure.errors import StoreCorrupt, StoreError, StoreNewer, StoreReadOnly
-from perdure.store.contract import QuotaWish, RateWish, RunFilter, RunUpdate, Transaction
 from perdure.store.contract import Node as Entry
+from perdure.store.contract import QuotaWish, RateWish, RunFilter, RunUpdate, Transaction
 from perdure.store.postgres import PostgresStore
 from perdure.store.queries import load_migrations
 from perdure.values.runs import RunStatus
@@ -71,7 +71,7 @@ def test_a_newer_schema_is_refused(postgres_url):
     """It is left as it is."""
     open_and_close(postgres_url)
     ask_database(postgres_url, "update perdure.meta set value = '99' where name = 'version'")
-    with pytest.raises(StoreNewer, match="has version 99.*nothing was changed"):
+    with pytest.raises(StoreNewer, match=r"has version 99.*nothing was changed"):
         open_and_close(postgres_url)
     assert ask_database(postgres_url, "select value from perdure.meta where name = 'version'") == ["99"]
 
@@ -129,10 +129,10 @@ def test_a_role_with_few_rights_works(postgres_url, role):
             await store.beat(Entry("node_a", "here", 1, ()), 60)
             await store.share("node_a", [QuotaWish("cpu", 1, 0, 1)])
             await store.take([RateWish("cpu", 1, 1.0, 1)])
-            await store.renew("node_a", [node.fence], 60)
+            await store.renew("node_a", [node.lease], 60)
             await store.leave("node_a")
             assert len(await store.runs(RunFilter())) == 1
-            await store.release("node_a", [node.fence])
+            await store.release("node_a", [node.lease])
 
     asyncio.run(scenario())
     with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -142,10 +142,10 @@ def test_a_role_with_few_rights_works(postgres_url, role):
 def test_a_role_that_may_not_migrate_says_who_should(postgres_url, role):
     """On an old schema; on none; and on one that it may not even read."""
     name, url = role
-    with pytest.raises(StoreReadOnly, match="the store has version 0.*perdure doctor"):
+    with pytest.raises(StoreReadOnly, match=r"the store has version 0.*perdure doctor"):
         open_and_close(url)
     open_and_close(postgres_url)
-    with pytest.raises(StoreReadOnly, match="permission denied for schema perdure.*docs/cluster.md"):
+    with pytest.raises(StoreReadOnly, match=r"permission denied for schema perdure.*docs/cluster.md"):
         open_and_close(url)
     ask_database(postgres_url, GRANT.format(role=name))
     ask_database(postgres_url, "update perdure.meta set value = '0' where name = 'version'")

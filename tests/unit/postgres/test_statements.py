@@ -12,7 +12,7 @@ from perdure.errors import StatementFailed
 from perdure.store.contract import Statement, Transaction
 from perdure.store.postgres import statements
 from perdure.store.postgres.statements import translate
-from tests.unit.postgres.nodes import ask_database, event, open_node
+from tests.unit.postgres.nodes import ask_database, event, open_node, signal
 
 
 def play(url, scenario):
@@ -57,8 +57,7 @@ def test_ordinary_sql_means_what_it_says(postgres_url, sql, params, wanted):
     """Texts, comments, operators and names are PostgreSQL's; only `?` and `:name` outside of them are ours."""
     text, values = translate(Statement(sql, params))
     with psycopg.connect(postgres_url) as connection:
-        row = connection.execute(text, values, binary=True).fetchone()
-    found = row[0]
+        [[found]] = connection.execute(text, values, binary=True).fetchall()
     said = {True: "true"}.get(found, found) if isinstance(found, bool) else found
     assert (f"{{{','.join(map(str, said))}}}" if isinstance(said, list) else f"{said}") in {wanted, f"{wanted}.0"}
 
@@ -191,8 +190,10 @@ def test_the_connection_is_clean_afterwards(postgres_url):
         )
         assert [type(outcome) for outcome in outcomes] == [type(None), type(None), StatementFailed, StatementFailed]
         assert await committer._rows(state, ()) == before
-        for seq in range(3, 9):  # often enough for statements that were prepared
-            assert await node.store.commit([node.append("run_1", seq)]) == [None]
+        for seq in range(3, 21):  # often enough for statements that were prepared, ours and those in between
+            work = node.execute("select 1") if seq % 3 == 0 else Transaction()
+            assert await node.store.commit([node.append("run_1", seq), work]) == [None, None]
+            assert await node.store.commit([Transaction(signals=[signal()])])
 
     play(postgres_url, scenario)
 
@@ -221,7 +222,8 @@ def test_values_arrive_as_what_they_are(postgres_url):
     """Numbers, texts, truth, nothing, dates and JSON, in columns of their types."""
 
     async def scenario(node):
-        make = "create table kept (i bigint, f float, s text, b bool, n text, d date, t timestamptz, l jsonb, o json, m numeric)"
+        columns = "i bigint, f float, s text, b bool, n text, d date, t timestamptz, l jsonb, o json, m numeric"
+        make = f"create table kept ({columns})"
         values = (
             2**40, 1.5, "ü", True, None, "2026-01-02", "2026-01-02T03:04:05Z", [1, {"a": None}], {"b": [True]}, 2**70,
         )  # fmt: skip
@@ -230,7 +232,7 @@ def test_values_arrive_as_what_they_are(postgres_url):
         work = Transaction(fence=node.fence, statements=[Statement(make), add, named])
         assert await node.store.commit([work]) == [None]
         with psycopg.connect(postgres_url) as connection:
-            row = connection.execute("select * from kept where f is not null").fetchone()
+            [row] = connection.execute("select * from kept where f is not null").fetchall()
         assert row[:6] == (2**40, 1.5, "ü", True, None, date(2026, 1, 2))
         assert (row[7], row[8], row[9]) == ([1, {"a": None}], {"b": [True]}, 2**70)
 

@@ -1,16 +1,17 @@
 """How does a shard move to another database, online? Frozen, copied, then home says where it lives, and it opens there.
 
-    note the move -> freeze here -> deliver what it sent -> freeze and empty there -> copy -> place = there
-                  -> drop here -> open there -> forget the move
+    note the move -> its owner gives it up -> freeze here -> deliver what it sent -> freeze and empty there -> copy
+                  -> place = there -> drop here -> open there -> forget the move
 
 What home says is the place: before that the shard is whole here, after it there, and nowhere else can anybody own it.
 A move that was begun is noted at home, and one mover at a time holds a lease on it. When that runs out, whoever looks
-next undoes the move, or finishes it if the place was changed. While a shard is frozen its owner's writes are refused,
-so that it lets go; messages and new runs for it wait as parcels.
+next undoes the move, or finishes it if the place was changed. An owner that did not give the shard up in time loses it
+all the same: while it is frozen his writes are refused. Messages and new runs for it wait as parcels.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 from typing import NamedTuple, Self
@@ -29,8 +30,11 @@ log = logging.getLogger("perdure.store")
 
 #: How long a mover that does not renew is believed to be at work.
 _LEASE_SECONDS = 30.0
+#: How often to look whether its owner has given a shard up.
+_LOOK_SECONDS = 0.05
 _PAGE = 1_000
 _PARCELS_MAX = 100_000
+_ENDING = " ending"
 
 
 class _Move(NamedTuple):
@@ -50,7 +54,7 @@ class _Move(NamedTuple):
     @property
     def ending(self) -> str:
         """The note of a move that may not, any more."""
-        return f"{self.begun} ending"
+        return f"{self.begun}{_ENDING}"
 
 
 class _Mover:
@@ -100,8 +104,10 @@ class Moves:
         self._relay = relay
         self._clock = clock
 
-    async def move(self, shard: str, target: int) -> None:
-        """Let `shard` live in database `target`. May be repeated, whatever became of it before.
+    async def move(self, shard: str, target: int, finish_seconds: float) -> None:
+        """Let `shard` live in database `target`; its owner may take `finish_seconds` to give it up in good order.
+
+        May be repeated, whatever became of it before.
 
         Raises NotFound, and StoreBusy: another move of it is under way, or a database did not answer in time.
         """
@@ -111,7 +117,12 @@ class Moves:
             if source is None:
                 raise NotFound(f"there is no shard {shard} in this store: nothing was ever recorded in it")
             if source != target:
-                await self._carry(_Move(shard, source, target, mover.number), mover)
+                await self._carry(_Move(shard, source, target, mover.number), mover, finish_seconds)
+
+    async def begun(self) -> list[str]:
+        """The shards that are about to leave their databases."""
+        noted = await self._members.home.notes("move")
+        return [shard for shard, move in noted.items() if not move.endswith(_ENDING)]
 
     async def heal(self) -> None:
         """End the moves whose movers are gone."""
@@ -134,9 +145,10 @@ class Moves:
             await (self._finish(move) if self._places.of(shard) == move.target else self._undo(move))
         await self._places.refresh()
 
-    async def _carry(self, move: _Move, mover: _Mover) -> None:
+    async def _carry(self, move: _Move, mover: _Mover, finish_seconds: float) -> None:
         await self._note(move, move.begun, was=None)
         try:
+            await self._wait_for_owner(move, mover, finish_seconds)
             await self._stores[move.source].freeze_shard(move.shard, move.number)
             await self._deliver_sent(move)
             await self._copy(move, mover)
@@ -147,6 +159,19 @@ class Moves:
             await self._end(move.shard, mover)
             if self._places.of(move.shard) != move.target:
                 raise
+
+    async def _wait_for_owner(self, move: _Move, mover: _Mover, seconds: float) -> None:
+        # It hears of the move with its next beat (ManyStores.beat); nobody claims the shard meanwhile.
+        until = self._clock.monotonic() + seconds
+        while self._clock.monotonic() < until and await self._owned(move):
+            passed = asyncio.Event()
+            self._clock.call_later(_LOOK_SECONDS, passed.set)
+            await passed.wait()
+            await mover.stay()
+
+    async def _owned(self, move: _Move) -> bool:
+        shards = await self._stores[move.source].shards()
+        return any(shard.alive for shard in shards if shard.name == move.shard)
 
     async def _deliver_sent(self, move: _Move) -> None:
         """What the shard sent goes before it: later parcels will come from elsewhere, and must not overtake."""

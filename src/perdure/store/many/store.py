@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from perdure.errors import InvalidSetting, StoreBusy
@@ -142,7 +143,8 @@ class ManyStores:
 
     async def claim(self, node: str, shards: Iterable[str], lease_seconds: float) -> list[Lease]:
         self._rounds.start()
-        shards = list(shards)
+        leaving = await self._moves.begun()
+        shards = [shard for shard in shards if shard not in leaving]
         await self._places.refresh()  # whoever moved a shard may have been another process
         await self._places.settle(shards)
         return await self._lease(shards, lambda store, names: store.claim(node, names, lease_seconds))
@@ -162,7 +164,9 @@ class ManyStores:
         return await self._lists.shards()
 
     async def beat(self, node: Node, lease_seconds: float) -> list[Node]:
-        return await self._home.beat(node, lease_seconds)
+        nodes = await self._home.beat(node, lease_seconds)
+        leaving = tuple(await self._moves.begun())
+        return [replace(other, leaving=leaving) if leaving and other.id == node.id else other for other in nodes]
 
     async def leave(self, node: str) -> None:
         await self._home.leave(node)
@@ -204,16 +208,17 @@ class ManyStores:
         await self._places.refresh()
         return {shard: self._members.names[place] for shard, place in self._places.all()}
 
-    async def move_shard(self, shard: str, database: str) -> None:
+    async def move_shard(self, shard: str, database: str, *, finish_seconds: float = 0.0) -> None:
         """Let a shard live in another database from now on, with all that belongs to it, while work goes on.
 
-        Its runs stand still meanwhile, and nothing is lost. Where it was interrupted it may be repeated; if it is not,
+        Its owner hears of it and gives it up like any shard, steps finished, if that takes no more than `finish_seconds`;
+        else it loses it as if it had died. Its runs stand still meanwhile, and nothing is lost. Where it was interrupted it may be repeated; if it is not,
         the nodes end it by themselves. Raises InvalidSetting (no such database), NotFound (no such shard), StoreBusy.
         """
         if database not in self._members.names:
             raise InvalidSetting(f"there is no database {database}; there are: {', '.join(self._members.names)}")
         try:
-            await self._moves.move(shard, self._members.names.index(database))
+            await self._moves.move(shard, self._members.names.index(database), finish_seconds)
         finally:
             self._news.tell()
 

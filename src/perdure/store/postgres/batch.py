@@ -114,7 +114,7 @@ class Batch:
                 self._events.append((fence.shard, event))
         if work.exchange is not None:
             self._crossings.add(work.exchange)
-        self._take("closes", [_close(close) for close in work.close_asks])
+        self._take("closes", _closes(work.close_asks))
         self._take("consumes", list(work.consume))
         for new in work.create:
             self._create(new, work)
@@ -219,6 +219,16 @@ def signal_fields(signal: Signal, *, delivered: bool) -> dict[str, Any]:
         "shard": signal.shard, "created": signal.created,
     }  # fmt: skip
     return {**fields, "delivered": True} if delivered else fields
+
+
+def _closes(closes: Sequence[AskClose]) -> list[dict[str, Any]]:
+    """Each ask once: the statement would take any of several words on it."""
+    first: dict[str, AskClose] = {}
+    for close in closes:
+        if close.id in first and not close.lenient:
+            raise AlreadySettled(f"ask {close.id} is closed twice")
+        first.setdefault(close.id, close)
+    return [_close(close) for close in first.values()]
 
 
 def _close(close: AskClose) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from perdure.store.postgres import failures
 from perdure.store.postgres.batch import Batch, alone, stretches
 from perdure.store.postgres.connections import REQUEST_SECONDS, Connection, Connections, drop, pauses
 from perdure.store.postgres.journals import Tails
-from perdure.store.postgres.statements import run_statements
+from perdure.store.postgres.statements import clean, run_statements
 from perdure.store.postgres.tries import Outcome, Tries
 from perdure.store.queries import load_queries
 
@@ -145,8 +145,8 @@ class Committer:
         await self._ask(_SQL["note"], [self.id, self._number + 1, self._tries.begin(batch, outcomes)])
         await self._command("commit")
         if any(work.statements for work in batch) and not self._connections.pooled:
-            # What a user's SQL may have left to the session: temporary tables, locks, settings.
-            await self._command("discard all")
+            assert self._connection is not None
+            await clean(self._connection)
         return outcomes
 
     async def _write(self, works: Sequence[Transaction]) -> list[Outcome]:

@@ -41,6 +41,7 @@ _FORBIDDEN_NAMES = re.compile(
     r"perdure|pg_(?!(?:catalog|typeof|notify|sleep|column_size|get_serial_sequence|(?:try_)?advisory_xact_lock\w*)$)"
     r"|dblink|lo_|(?:table|query|cursor|schema|database)_to_xml|set_config$|setval$|ts_stat$|ts_rewrite$"
 )
+_CLEAN = "close all; reset session authorization; reset role; reset all; discard temp; select pg_advisory_unlock_all()"
 #: Tokens as PostgreSQL cuts them: whatever is not ASCII belongs to names, names hold `$`, only an E'' knows backslashes.
 _TOKEN = re.compile(
     r"""(?P<text>  [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
@@ -71,6 +72,13 @@ async def run_statements(connection: Connection, statements: Sequence[Statement]
     # What is deferred would otherwise be refused at the end, and the whole batch with it.
     check = "set constraints all immediate; set constraints all deferred"
     await _run(statements[-1], connection.execute(check))
+
+
+async def clean(connection: Connection) -> None:
+    """End what users' SQL may have left to the session."""
+    # Not with `discard all`: the driver would go on using what it has prepared.
+    async with asyncio.timeout(REQUEST_SECONDS):
+        await connection.execute(_CLEAN)
 
 
 async def _run(statement: Statement, running: Awaitable[object]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +43,8 @@ class Verdict:
     steps: int = 0
     effects: int = 0
     acks: int = 0
+    #: how often a shard went from one worker to another, where the database told
+    takeovers: int = 0
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
 
@@ -67,6 +68,7 @@ async def run_campaign(fault: Fault, count: int, seed: int, directory: str) -> V
     verdict.violations += find_violations(evidence)
     verdict.violations += check_history(evidence, _read_history(noted))
     if witness is not None:
+        verdict.takeovers = witness.takeovers()
         verdict.violations += witness.check(read_begins(effects), evidence.runs)
     verdict.seconds = round(time.monotonic() - began, 1)
     return verdict
@@ -74,8 +76,8 @@ async def run_campaign(fault: Fault, count: int, seed: int, directory: str) -> V
 
 async def _strike(fault: Fault, scene: Scene, count: int) -> list[str]:
     """All strikes, and what has not ended some time after the last."""
-    for url in fault.worker_urls:
-        await scene.crew.hire(url)
+    for url, namespace in zip(fault.worker_urls, fault.namespaces, strict=True):
+        await scene.crew.hire(url, namespace)
     keeping_up = asyncio.create_task(scene.load.keep_up())
     striking = asyncio.create_task(fault.strike_all(scene, count))
     await asyncio.wait([keeping_up, striking], return_when=asyncio.FIRST_COMPLETED)
@@ -83,8 +85,15 @@ async def _strike(fault: Fault, scene: Scene, count: int) -> list[str]:
     await asyncio.wait([striking])
     await fault.heal(scene)
     never_ended = await scene.load.finish(_HEAL_SECONDS)
-    await asyncio.gather(keeping_up, *([] if striking.cancelled() else [striking]))
-    return [f"never ended: {run}" for run in never_ended]
+    violations = [f"never ended: {run}" for run in never_ended]
+    await keeping_up
+    try:
+        await striking
+    except TimeoutError:
+        violations.append("a strike had no effect: what was to take over from the one who was struck did not")
+    except asyncio.CancelledError:
+        violations.append("the client gave up before the last strike")
+    return violations
 
 
 async def _gather(fault: Fault, verdict: Verdict, effects: str) -> Evidence:

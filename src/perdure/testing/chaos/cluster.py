@@ -14,13 +14,15 @@ from perdure.testing.chaos.commits import Commits
 from perdure.testing.chaos.failovers import Failovers
 from perdure.testing.chaos.fault import Fault
 from perdure.testing.chaos.kills import Kills
+from perdure.testing.chaos.namespaces import Namespaces
 from perdure.testing.chaos.partitions import Partitions
 from perdure.testing.chaos.restarts import Restarts
 from perdure.testing.chaos.zombies import Zombies
 from perdure.testing.servers.postgres import PostgresServer
 
 FAULTS: dict[str, type[Fault]] = {
-    fault.__name__.lower(): fault for fault in (Kills, Zombies, Commits, Restarts, Partitions, Failovers, Clocks)
+    fault.__name__.lower(): fault
+    for fault in (Kills, Zombies, Commits, Restarts, Partitions, Namespaces, Failovers, Clocks)
 }
 
 #: What to give as a store where there is none.

@@ -16,9 +16,10 @@ from perdure.values.json import decode, encode
 class Worker:
     """One process. It ends when it is killed, and not before."""
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, namespace: str) -> None:
         self.name = name
         self.url = url
+        self.namespace = namespace
         #: the node that it is in the store
         self.node = ""
         self.ended = False
@@ -94,12 +95,12 @@ class Crew:
         await self._mother.wait()
         await self._listening
 
-    async def hire(self, url: str) -> Worker:
-        """One more worker, ready to work."""
-        worker = Worker(f"worker-{len(self._named)}", url)
+    async def hire(self, url: str, namespace: str = "") -> Worker:
+        """One more worker, ready to work; in that network namespace, if one is named."""
+        worker = Worker(f"worker-{len(self._named)}", url, namespace)
         self._named[worker.name] = worker
         assert self._mother.stdin is not None
-        self._mother.stdin.write(encode({"name": worker.name, "url": url}).encode() + b"\n")
+        self._mother.stdin.write(encode({"name": worker.name, "url": url, "namespace": namespace}).encode() + b"\n")
         await worker.hears("ready")
         self.workers.append(worker)
         return worker
@@ -108,7 +109,7 @@ class Crew:
         """Kill a worker and have another one in its place."""
         self.workers.remove(worker)
         await worker.kill()
-        await self.hire(worker.url)
+        await self.hire(worker.url, worker.namespace)
 
     async def _listen(self) -> None:
         assert self._mother.stdout is not None
@@ -119,5 +120,5 @@ class Crew:
                 self.complaints.append(f"{worker.name}: {said['complaint']}")
             if "ended" in said and not worker.ended:
                 self.complaints.append(f"{worker.name}: ended by itself, with wait status {said['ended']}")
-                worker.hear({"ready": worker.node})  # whoever waits for it waits in vain
+                worker.hear({"ready": worker.node, "frozen": True})  # whoever waits for that waits in vain
             worker.hear(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import ClassVar
 from perdure.runtime import Runtime
 from perdure.testing.chaos.crew import Crew
 from perdure.testing.load import Load
+
+_STRIKE_SECONDS_MOST = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,20 @@ class Fault:
         """How many workers there are, and where they find the store."""
         return [self.url] * 3
 
+    @property
+    def namespaces(self) -> Sequence[str]:
+        """The network namespace of each worker, where they have any."""
+        return ["" for _ in self.worker_urls]
+
     async def strike(self, scene: Scene) -> None:
         """Once. The fault may last until the next strike."""
         raise NotImplementedError
 
     async def strike_all(self, scene: Scene, count: int) -> None:
-        """`count` times."""
+        """`count` times. Raises TimeoutError when a strike does not take effect."""
         for _ in range(count):
-            await self.strike(scene)
+            async with asyncio.timeout(_STRIKE_SECONDS_MOST):
+                await self.strike(scene)
 
     async def heal(self, scene: Scene) -> None:
         """From here on nothing is wrong."""

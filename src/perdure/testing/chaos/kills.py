@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 
 from perdure.testing.chaos.fault import Fault, Scene
+from perdure.values.settings import Settings
 
 #: A worker lives this long (seconds) after another is ready, shortest and longest.
 _LIFE_SECONDS = (0.0, 0.25)
@@ -28,6 +29,7 @@ class KillsOfOne(Kills):
     """There is one worker at a time, as SQLite has it."""
 
     followed = 1.0
+    lease_seconds = Settings().lease_seconds
 
     @property
     def worker_urls(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import psycopg
@@ -75,6 +76,12 @@ class Witness:
         """From here on it watches. Perdure's schema must be there."""
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(_SCHEMA)
+
+    def takeovers(self) -> int:
+        """How often a shard went from one worker to another."""
+        with psycopg.connect(self._url) as connection:
+            claims = _by_shard(connection.execute("select time, shard, worker from witness.claims order by epoch"))
+        return sum(one.worker != other.worker for line in claims.values() for one, other in pairwise(line))
 
     def check(self, begins: Iterable[Begin], runs: Mapping[str, Run]) -> Iterator[str]:
         """No lease was taken early, nothing stale was written, and nobody began a step that costs in a shard of others."""

@@ -2,8 +2,8 @@
 
 Importing takes ten times as long as working between two kills. So one process imports everything and then only forks.
 Each line on its standard input describes a worker; what becomes of workers it says on its standard output. Both are
-JSON: {"name": ..., "url": ...} in; out, with the same name, `born` (process id), `ready` (its node), `frozen`, `ended` (wait
-status), and `complaint`: what a worker should not have had to say.
+JSON. In: `name`, `url`, `namespace`. Out: the `name`, and `born` (process id), `ready` (its node), `frozen`, `ended` (wait
+status), or `complaint`: what a worker should not have had to say.
 
 A worker freezes at SIGUSR1. Its wall clock jumps at SIGUSR2, and at SIGHUP goes a year ahead for good.
 """
@@ -18,11 +18,13 @@ import signal
 import sys
 import traceback
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from perdure.errors import PerdureError
 from perdure.runtime import Runtime
-from perdure.store import store_from_url
+from perdure.store import Store, store_from_url
+from perdure.store.contract import Transaction
 from perdure.testing.chaos.begins import NotedWorld
 from perdure.testing.workflows import AGENTS, the_world
 from perdure.values.clock import SystemClock
@@ -30,7 +32,11 @@ from perdure.values.json import decode, encode
 from perdure.values.settings import Settings
 
 _PR_SET_PDEATHSIG = 1
+_CLONE_NEWNET = 0x40000000
 _PIPE_BYTES_MOST = 4096
+#: how long after its beginning a commit is on its way, and how long one is waited for
+_SEND_SECONDS = 0.0005
+_COMMIT_SECONDS_MOST = 0.2
 _DAY_US = 86_400 * 1_000_000
 _YEAR_US = 365 * _DAY_US
 
@@ -50,6 +56,8 @@ def main() -> None:
 def keep(worker: dict[str, str], effects: str, lease_seconds: float) -> None:
     """Have a worker, and say when it has ended."""
     end_with_parent()
+    if worker["namespace"]:
+        enter(worker["namespace"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
@@ -68,12 +76,15 @@ async def work(name: str, url: str, effects: str, lease_seconds: float) -> None:
     the_world.set(NotedWorld(effects, name))
     clock = JumpingClock()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, freeze, name)
-    loop.add_signal_handler(signal.SIGUSR2, clock.jump)
-    loop.add_signal_handler(signal.SIGHUP, clock.age)
     if url.startswith("postgres"):
         url += f"{'&' if '?' in url else '?'}application_name={name}"
-    async with Runtime(url, AGENTS, clock=clock, settings=Settings(lease_seconds=lease_seconds)) as runtime:
+    store = FreezingStore(store_from_url(url, clock), name)
+    loop.add_signal_handler(signal.SIGUSR1, store.freeze_soon)
+    loop.add_signal_handler(signal.SIGUSR2, clock.jump)
+    loop.add_signal_handler(signal.SIGHUP, clock.age)
+    async with Runtime(
+        cast("Store", store), AGENTS, clock=clock, settings=Settings(lease_seconds=lease_seconds)
+    ) as runtime:
         say(name, ready=runtime.kernel.node)
         try:
             await runtime.kernel.followers.failure()
@@ -99,6 +110,37 @@ class JumpingClock(SystemClock):
         self._offsets_us[0] = _YEAR_US + _DAY_US
 
 
+class FreezingStore:
+    """A worker's store, which freezes the worker at the worst moment: a commit is on its way, its answer is not here.
+
+    Between two turns of the loop, not in the middle of one: a tool that is stopped before its first line is done has begun.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._freezing = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, batch: Sequence[Transaction]) -> list[Exception | list[int] | None]:
+        if self._freezing:
+            asyncio.get_running_loop().call_later(_SEND_SECONDS, self._freeze)
+        return await self._store.commit(batch)
+
+    def freeze_soon(self) -> None:
+        """Stop with the next commit, or when there is none for a while, until SIGCONT."""
+        self._freezing = True
+        asyncio.get_running_loop().call_later(_COMMIT_SECONDS_MOST, self._freeze)
+
+    def _freeze(self) -> None:
+        if self._freezing:
+            self._freezing = False
+            say(self._name, frozen=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class Complaints(logging.Handler):
     """Hands on what tells of a fault: tracebacks, and whatever asyncio finds wrong."""
 
@@ -111,20 +153,19 @@ class Complaints(logging.Handler):
             say(self._name, complaint=logging.Formatter().format(record))
 
 
-def freeze(name: str) -> None:
-    """Stop, between two turns of the loop, until SIGCONT.
-
-    Not in the middle of one: a tool that is stopped between its first line and its deed had begun before.
-    """
-    say(name, frozen=True)
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 def warm_up() -> None:
     """Build now what every worker would build again."""
     for agent in AGENTS:
         agent.signature.input_schema()
         agent.signature.output_schema()
+
+
+def enter(namespace: str) -> None:
+    """Have no network but that of the namespace, here and in what is forked from here."""
+    place = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+    if ctypes.CDLL(None, use_errno=True).setns(place, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "the network namespace cannot be entered", namespace)
+    os.close(place)
 
 
 def end_with_parent() -> None:

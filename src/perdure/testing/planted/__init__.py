@@ -67,7 +67,6 @@ BUGS = [
     Bug("children outlive their parent", recovery.orphans),
     Bug("a node that was paused goes on", cluster.no_term),
     Bug("a lease is measured by the wall clock", cluster.term_by_wall_clock),
-    Bug("a lease is counted from the answer", cluster.term_from_the_answer),
     Bug("a node that is cut off works on", cluster.cut_off_and_working),
     Bug("lost shards are kept", cluster.lost_shards_kept),
     Bug("what may have happened is done again", cluster.blind_retry),

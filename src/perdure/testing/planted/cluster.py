@@ -36,15 +36,6 @@ def term_by_wall_clock() -> Patch:
     return replaced(Term, "__init__", make)
 
 
-def term_from_the_answer() -> Patch:
-    """A beat counts from when its answer came, however long that took."""
-
-    def make(renew: Any) -> Any:
-        return lambda self, _sent: renew(self, self._clock.monotonic())
-
-    return replaced(Term, "renew", make)
-
-
 def cut_off_and_working() -> Patch:
     """A node that the store does not hear keeps its shards, and begins nothing new: what it began goes on."""
     return replaced(Membership, "_term_ended", always(None))
@@ -60,7 +51,7 @@ def blind_retry() -> Patch:
             async def commit(batch: list[Any]) -> Any:
                 return await store.commit(list(batch))
 
-            self._store = SimpleNamespace(commit=commit)  # type: ignore[assignment]
+            self._store = SimpleNamespace(commit=commit)
             try:
                 return await write(self, transactions)
             finally:
