@@ -24,6 +24,8 @@ def shards_to_claim(
     node: str, nodes: Sequence[str], owners: Owners, suits: Suits = lambda _node, _shard: True
 ) -> list[str]:
     """The free shards that `node` may take now, so that nobody takes what another one is about to."""
+    if node not in nodes:
+        return []  # its own entry has run out: it has no part until it is heard again
     held = _holdings(owners)
     parts = fair_parts(nodes, owners)
     claims: dict[str, list[str]] = {name: [] for name in nodes}
@@ -41,6 +43,8 @@ def shards_to_give(
     suits: Suits = lambda _node, _shard: True,
 ) -> list[str]:  # fmt: skip
     """The shards that `node` should give up because others have too few, or can do what it cannot; the cheapest first."""
+    if node not in nodes:
+        return []
     held, parts = _holdings(owners), fair_parts(nodes, owners)
     mine = sorted((shard for shard, owner in owners.items() if owner == node), key=lambda shard: (cost(shard), shard))
     gives = [shard for shard in mine if not suits(node, shard) and any(suits(name, shard) for name in nodes)]

@@ -90,7 +90,10 @@ class ClusterRecord(CommitLog):
     async def begin(self, key: object, attempt: Attempt, call: Call, node: str, store: Store) -> None:
         """`node` (as it calls itself) begins an attempt. `store` is what all nodes share, and answers at once."""
         shards = await store.shards()
-        run = self._runs[attempt.run]
+        run = self._runs.get(attempt.run)
+        if run is None:
+            self.violations.append(f"{attempt.run}: {node} acts for it, and it was never created")
+            return
         lease = next(shard for shard in shards if shard.name == run.shard)
         if not lease.alive or lease.owner != node:
             self.violations.append(
@@ -152,8 +155,8 @@ class ClusterRecord(CommitLog):
 
     def _note_event(self, event: Event) -> None:
         super()._note_event(event)
-        if event.type == "run.started":
-            run = self._runs[event.run]
+        run = self._runs.get(event.run)
+        if run is not None and event.type == "run.started":
             agent = self._agents.latest(run.agent)
             if agent is not None and agent.rate is not None:
                 self._check_tokens(run, run.agent)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from perdure.agents.agent import AnyAgent
+from perdure.errors import StoreBroken, StoreBusy, StoreFull
 from perdure.runtime import Runtime
 from perdure.store import MemoryStore
 from perdure.store.contract import Store, Transaction
@@ -143,7 +144,10 @@ class Room:
         life = self._host.start_on(node.name, _live(node))
         while not (death.done() or life.done() or node.runtime.kernel.failure):
             await asyncio.wait([death, life], timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        return life.done() and life.exception() is None and node.runtime.kernel.failure is None
+        error = node.runtime.kernel.failure or (life.exception() if life.done() else None)
+        if error is not None and not _is_excused(error, node.runtime):
+            self._record.violations.append(f"{node.name} failed of {type(error).__name__}: {error}")
+        return life.done() and error is None
 
 
 async def _live(node: SimulatedNode) -> None:
@@ -153,3 +157,9 @@ async def _live(node: SimulatedNode) -> None:
     ends = [asyncio.ensure_future(node.told.wait()), asyncio.ensure_future(kernel.membership.drained())]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     await kernel.stop()
+
+
+def _is_excused(error: BaseException, runtime: Runtime) -> bool:
+    """A disk that failed ends a node; one that cannot be reached only one that is beginning or ending."""
+    begins_or_ends = runtime.kernel.stopping or not runtime.kernel.leases.claims
+    return isinstance(error, StoreBroken) or (begins_or_ends and isinstance(error, StoreBusy | StoreFull))

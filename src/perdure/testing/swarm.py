@@ -90,7 +90,7 @@ class Mix:
             kill_rate=sometimes(0.05, 0.2, 0.5),
             leave_rate=sometimes(0.1, 0.3),
             drain_rate=sometimes(0.1, 0.3),
-            freeze_rate=sometimes(0.05, 0.2),
+            freeze_rate=sometimes(0.1, 0.3),
             jump_rate=sometimes(0.1, 0.4),
             poison_rate=dice.choice([0.0] * 7 + [0.05]),
             death_is_known=dice.random() < 0.7,

@@ -175,3 +175,11 @@ def test_a_shard_that_nobody_suits_is_owned_all_the_same():
     room = Room(3, ["one", "two"], suits=lambda _node, _shard: False)
     room.settle(random.Random(1))
     assert None not in room.owners.values()
+
+
+def test_who_is_not_there_has_no_part():
+    """A node whose own entry has run out neither claims nor gives, also when nobody else is left."""
+    owners = {"a:0": None, "a:1": "me", "a:2": "other"}
+    for nodes in ([], ["other"]):
+        assert shards_to_claim("me", nodes, owners) == []
+        assert shards_to_give("me", nodes, owners, lambda _: 0) == []

@@ -61,6 +61,22 @@ def test_a_refused_update_leaves_nothing_to_the_next_one(postgres_url):
     play(postgres_url, scenario)
 
 
+def test_what_a_run_was_for_a_moment_counts(postgres_url):
+    """Two changes of a run in one batch: the first would make its session's second active run, and is refused for that."""
+
+    async def scenario(node):
+        await node.store.commit([create("run_3", session="s"), create("run_4", session="s")])
+        begin, end = RunUpdate(RunStatus.RUNNING, 1), RunUpdate(RunStatus.CANCELLED, 1)
+        await node.store.commit([Transaction(fence=node.fence, updates={"run_3": begin})])
+        refused, accepted = await node.store.commit(
+            [Transaction(fence=node.fence, updates={"run_4": change}) for change in (begin, end)]
+        )
+        assert isinstance(refused, SessionBusy)
+        assert accepted is None
+
+    play(postgres_url, scenario)
+
+
 def test_an_ask_that_one_transaction_closes_twice(postgres_url):
     """It is refused, as the second of two transactions would be; where the second is lenient the first one's word counts."""
     insert = (

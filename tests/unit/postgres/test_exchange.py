@@ -52,14 +52,15 @@ def test_parcels_for_a_shard_are_numbered_in_the_order_of_their_commits(postgres
     """A node that posts for the same shard waits for the one before it; for another shard it does not."""
 
     async def scenario(node):
+        await node.store.commit(exchange(post("seller:1", "zeroth")))
         with written(postgres_url, *exchange(post("seller:1", "first"))):
             assert await node.store.commit(exchange(post("seller:2", "elsewhere"))) == [None]
             later = asyncio.create_task(node.store.commit(exchange(post("seller:1", "second", "third"))))
             await until_waiting(postgres_url, later)
-            assert [parcel.body for parcel in await node.store.parcels()] == ["elsewhere"]
+            assert [parcel.body for parcel in await node.store.parcels()] == ["zeroth", "elsewhere"]
         assert await later == [None]
         bound = [parcel.body for parcel in await node.store.parcels() if parcel.shard == "seller:1"]
-        assert bound == ["first", "second", "third"]
+        assert bound == ["zeroth", "first", "second", "third"]
 
     play(postgres_url, scenario)
 

@@ -26,6 +26,11 @@ async def listen(*stores):
         store._news._changed.clear()
 
 
+def deaf(store):
+    """Nobody tells it anything."""
+    return not store._news._listening
+
+
 async def how_long(store):
     """How long it waits for news (seconds)."""
     started = monotonic()
@@ -103,8 +108,7 @@ def test_without_news_a_store_looks_soon(postgres_url, monkeypatch):
 
     async def scenario():
         async with open_store(postgres_url) as store:
-            while not store._news._listening:
-                await store.wait_change()
+            await listen(store)
             connect = store._connections.connect
             gate = asyncio.Event()
 
@@ -115,12 +119,11 @@ def test_without_news_a_store_looks_soon(postgres_url, monkeypatch):
 
             monkeypatch.setattr(store._connections, "connect", refused)
             await asyncio.to_thread(ask_database, postgres_url, KILL)
-            news_of = store._news
-            while news_of._listening:
+            while not deaf(store):
                 await asyncio.to_thread(ask_database, postgres_url, "select 1")
             assert await how_long(store) < 5.0
             gate.set()
-            while not store._news._listening:
+            while deaf(store):
                 await store.wait_change()
             assert ask_database(postgres_url, LISTENERS) == [1]
 

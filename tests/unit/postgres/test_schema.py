@@ -142,7 +142,7 @@ def test_a_role_with_few_rights_works(postgres_url, role):
 def test_a_role_that_may_not_migrate_says_who_should(postgres_url, role):
     """On an old schema; on none; and on one that it may not even read."""
     name, url = role
-    with pytest.raises(StoreReadOnly, match=r"the store has version 0.*perdure doctor"):
+    with pytest.raises(StoreReadOnly, match=r"the store has version 0.*perdure db migrate"):
         open_and_close(url)
     open_and_close(postgres_url)
     with pytest.raises(StoreReadOnly, match=r"permission denied for schema perdure.*docs/cluster.md"):

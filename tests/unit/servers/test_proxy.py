@@ -23,7 +23,7 @@ create function perdure_commit(n int) returns int language sql as 'insert into k
 
 @pytest.fixture
 def proxy(postgres_server):
-    with FaultProxy("127.0.0.1", postgres_server.port) as proxy:
+    with FaultProxy("127.0.0.1", postgres_server.port, marker=b"perdure_commit") as proxy:
         yield proxy
 
 
@@ -239,7 +239,7 @@ def test_a_server_that_is_down_resets_its_clients(postgres_url):
     """The proxy itself stays up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with FaultProxy("127.0.0.1", port) as proxy:
+    with FaultProxy("127.0.0.1", port, marker=b"perdure_commit") as proxy:
         for _ in range(2):
             with pytest.raises(psycopg.OperationalError):
                 connect(proxy.url(postgres_url))

@@ -211,9 +211,10 @@ class ManyStores:
     async def move_shard(self, shard: str, database: str, *, finish_seconds: float = 0.0) -> None:
         """Let a shard live in another database from now on, with all that belongs to it, while work goes on.
 
-        Its owner hears of it and gives it up like any shard, steps finished, if that takes no more than `finish_seconds`;
-        else it loses it as if it had died. Its runs stand still meanwhile, and nothing is lost. Where it was interrupted it may be repeated; if it is not,
-        the nodes end it by themselves. Raises InvalidSetting (no such database), NotFound (no such shard), StoreBusy.
+        Its owner hears of it and gives it up in good order, if that takes no longer than `finish_seconds`; else it loses
+        it as if it had died. Its runs stand still meanwhile, and nothing is lost. Where it was interrupted it may be
+        repeated; if it is not, the nodes end it by themselves. Raises InvalidSetting (no such database), NotFound (no
+        such shard), StoreBusy.
         """
         if database not in self._members.names:
             raise InvalidSetting(f"there is no database {database}; there are: {', '.join(self._members.names)}")

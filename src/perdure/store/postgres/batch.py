@@ -8,7 +8,6 @@ signals, events) would hide; `stretches` parts a batch where they do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -67,13 +66,17 @@ class _Order:
         self._epochs: dict[str, int] = {}
         self._asked: set[str] = set()
         self._called: set[str | None] = set()
+        self._updated: set[str] = set()
 
     def keeps(self, work: Transaction) -> bool:
         """`work` may be written together with what is there."""
         if self.closed or (work.fence is not None and self._epochs.get(*work.fence) != work.fence.epoch):
             return False
-        return not any(close.id in self._asked for close in work.close_asks) and not any(
-            new.run.id in self._called for new in work.create
+        return not (
+            any(close.id in self._asked for close in work.close_asks)
+            or any(new.run.id in self._called for new in work.create)
+            # The last word on a run would hide one before it that must be refused.
+            or not self._updated.isdisjoint(work.updates)
         )
 
     def note(self, work: Transaction) -> None:
@@ -82,6 +85,7 @@ class _Order:
             self._epochs[work.fence.shard] = work.fence.epoch
         self._asked.update([ask.id for ask in work.open_asks], [close.id for close in work.close_asks])
         self._called.update(signal.run for signal in work.signals)
+        self._updated.update(work.updates)
 
 
 class Batch:
@@ -173,12 +177,6 @@ class Batch:
         if tail.ended:
             raise AlreadySettled(f"run {run} has ended: its status cannot become {update.status}")
         tail.ended = update.status.terminal
-        if run in self._updates:
-            # Another object: the caller's is written as it is if the earlier transaction turns out to be refused.
-            earlier = self._updates[run][0]
-            attempt = earlier.attempt if update.attempt is None else update.attempt
-            strikes = earlier.strikes if update.strikes is None else update.strikes
-            update = replace(update, attempt=attempt, strikes=strikes)
         self._updates[run] = (update, tail)
 
     def _open(self, ask: Ask) -> None:

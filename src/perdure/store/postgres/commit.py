@@ -139,6 +139,9 @@ class Committer:
 
     async def _with_care(self, batch: Sequence[Transaction]) -> list[Outcome]:
         await self._command("begin")
+        # In one go, in the order of their names: part by part we would wait in a circle with whoever claims several.
+        fenced = sorted({work.fence.shard for work in batch if work.fence is not None})
+        await self._rows(_SQL["lock_shards"], (fenced,))
         outcomes: list[Outcome] = []
         for stretch in stretches(batch):
             outcomes += await self._write(stretch)
@@ -184,6 +187,7 @@ class Committer:
         return list(together.outcomes(put))
 
     async def _check_sessions(self, work: Transaction) -> None:
+        begun: dict[tuple[str, str | None], str] = {}
         for new in work.create:
             run = new.run
             if new.session_must_be_free and run.session is not None and await self._taken(work) is None:
@@ -192,10 +196,13 @@ class Committer:
                 if (owner or "").startswith(MOVING):
                     raise _moved(run.shard)
                 rows = await self._rows(_SQL["session_taken"], (run.agent, run.session))
-                if rows:
+                other = rows[0][0] if rows else begun.get((run.agent, run.session))
+                if other is not None:
                     raise SessionBusy(
-                        f"session {run.agent}/{run.session}: run {rows[0][0]} is active. Wait for it, or cancel it."
+                        f"session {run.agent}/{run.session}: run {other} is active. Wait for it, or cancel it."
                     )
+            if not run.status.terminal:
+                begun[run.agent, run.session] = run.id
 
     async def _shared_steps(self, origin: tuple[str, int], works: Sequence[Transaction]) -> int:
         run, seq = origin

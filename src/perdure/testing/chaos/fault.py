@@ -11,6 +11,7 @@ from typing import ClassVar
 from perdure.runtime import Runtime
 from perdure.testing.chaos.crew import Crew
 from perdure.testing.load import Load
+from perdure.values.settings import Settings
 
 _STRIKE_SECONDS_MOST = 60.0
 
@@ -34,7 +35,8 @@ class Fault:
     width: ClassVar[int] = 12
     #: the part of them that the client follows, event by event: each follower reads whenever anybody has committed
     followed: ClassVar[float] = 0.25
-    lease_seconds: ClassVar[float] = 0.5
+    #: short where others take over, so that many strikes fit into a minute; but longer than a busy machine keeps one waiting
+    lease_seconds: ClassVar[float] = Settings().lease_seconds
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -19,7 +19,7 @@ from perdure.testing.chaos.fault import Fault, Scene
 from perdure.testing.servers.proxy import FaultProxy
 
 #: A partition lasts so many leases, shortest and longest.
-_LEASES = (0.1, 2.5)
+_LEASES = (0.0, 1.6)
 #: Nobody's: what is sent there is dropped on arrival.
 _NOWHERE = "02:00:00:00:00:01"
 _numbers = count()
@@ -29,6 +29,7 @@ class Namespaces(Fault):
     """The wire of a worker is pulled out, or loses all that goes one way."""
 
     count = 100
+    lease_seconds = 1.0
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

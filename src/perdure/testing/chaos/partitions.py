@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 from perdure.testing.chaos.fault import Fault, Scene
 from perdure.testing.servers.proxy import FaultProxy
 
-#: A partition lasts so many leases, shortest and longest: many are over before anybody has noticed.
-_LEASES = (0.1, 2.5)
+#: A partition lasts so many leases, shortest and longest: most are over before anybody else has noticed.
+_LEASES = (0.0, 1.6)
 
 
 class Partitions(Fault):
     """Each worker has a way of its own. It is blocked in one direction or both, silently, or cut and refused; then healed."""
 
     count = 500
+    lease_seconds = 1.0
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

@@ -31,7 +31,7 @@ class FaultProxy:
     `marker` is the piece of SQL by which `swallow_...` know a commit; None for a server that does not speak PostgreSQL.
     """
 
-    def __init__(self, host: str, port: int, *, marker: bytes | None = b"perdure_commit") -> None:
+    def __init__(self, host: str, port: int, *, marker: bytes | None = b"perdure.commit_") -> None:
         self._conditions = Conditions()
         self._target = (host, port)
         self._marker = marker

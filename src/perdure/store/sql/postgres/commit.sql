@@ -12,6 +12,10 @@ select perdure.write_1(
     %s::bigint[], %b::text[], %s
 );
 
+-- name: lock_shards
+-- Nobody takes these until we have committed.
+select from perdure.shards where name = any(%b::text[]) order by name for share;
+
 -- name: note
 -- The note of a batch that was written in parts.
 select perdure.note_1(%s, %s::bigint, %s::bigint, '');
