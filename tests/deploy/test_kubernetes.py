@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import psycopg
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from click import Context
 
 from perdure.cli.work import work

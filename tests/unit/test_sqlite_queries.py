@@ -19,7 +19,18 @@ from perdure.store.sqlite import reads
 FILES = ("commit", "read", "shards", "nodes", "quotas", "exchange", "moving", "check")
 
 #: Tables so small, or questions so rare, that reading everything is right.
-READS_ALL = {"runs", "asks", "event_types", "shards", "nodes", "dead_since", "drop_shares", "moved", "parcels", "backlog"}
+READS_ALL = {
+    "runs",
+    "asks",
+    "event_types",
+    "shards",
+    "nodes",
+    "dead_since",
+    "drop_shares",
+    "moved",
+    "parcels",
+    "backlog",
+}
 
 
 @pytest.fixture

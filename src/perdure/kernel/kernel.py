@@ -89,11 +89,11 @@ class Kernel:
         self.node = new_node_id()
         self.slots = 1
         self.commits = GroupCommit(store, clock, self.fail)
-        self.followers = Followers(store, lambda run: self.live.is_in_memory(run))
         #: the store, as the kernel's own tasks read it
         self.reads = PatientReads(store, clock)
         self.leases = Leases(store, self.node, settings.lease_seconds)
         self.live = LiveRuns(self)
+        self.followers = Followers(store, self.live.is_in_memory)
         self.taken = TakenSignals()
         self.alarms = Alarms(self)
         self.mailroom = Mailroom(self)
