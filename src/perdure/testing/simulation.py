@@ -149,6 +149,7 @@ class _Simulation:
 
     async def _heal(self, client: Runtime) -> list[Run]:
         self._storm.clear_up()
+        self._cleared_at = self._host.time()
         claims, joined = self._log.claims, self._room.joined
         until = self._host.time() + _HEALING_SECONDS
         while (unfinished := await self._clients.help_on(client)) and self._host.time() < until:
@@ -162,6 +163,8 @@ class _Simulation:
 
     async def _find_unrest(self, until: float) -> str:
         """Wait until all shards are owned, evenly and for a while; gives what hinders that, in words."""
+        # Leases that could not be renewed in the storm run out after it.
+        await asyncio.sleep(max(0.0, self._cleared_at + self._mix.lease_seconds - self._host.time()))
         while True:
             complaint, claims, present = await self._room.complaint(), self._log.claims, self._room.present
             await asyncio.sleep(_QUIET_LEASES * self._mix.lease_seconds)
