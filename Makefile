@@ -49,7 +49,7 @@ test-pythons: $(PYTHONS:%=test-python-%) ## the journal's tests on the other Pyt
 test-python-%:
 	@if sh tools/python.sh $* >/dev/null 2>&1; \
 	then $(MAKE) --no-print-directory .venv-$*/test.stamp && \
-	    .venv-$*/bin/python -m pytest -p no:cacheprovider --confcutdir=tests/unit/journal tests/unit/journal; \
+	    .venv-$*/bin/python -m pytest -p no:cacheprovider tests/unit/journal; \
 	else echo "Python $* is not on this machine: its tests are skipped."; fi
 
 bench: .venv/perdure.stamp ## the workloads of docs/benchmarks.md (ARGS=--quick)

@@ -1,12 +1,15 @@
-"""For all tests: the processes that they start can be interrupted, however the tests themselves were started."""
+"""For all tests: servers that they may ask for; and their processes can be interrupted, however they were started."""
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 
-from tests.postgres import postgres_databases, postgres_server, postgres_url
+# The journal's tests also run on Pythons that have no database's driver.
+if importlib.util.find_spec("psycopg") is not None:
+    from tests.postgres import pooler, postgres_databases, postgres_server, postgres_url
 
-__all__ = ["postgres_databases", "postgres_server", "postgres_url"]
+    __all__ = ["pooler", "postgres_databases", "postgres_server", "postgres_url"]
 
 # A shell starts what is to run in the background with Ctrl-C ignored, and whoever ignores a signal hands that on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
