@@ -20,6 +20,8 @@ from perdure.testing.servers.link import READ_BYTES, Conditions, Counts, Directi
 from perdure.testing.servers.ports import HOST, Port
 from perdure.testing.servers.wire import Armed, Conversation
 
+#: turns of the loop from a connection's arrival until `_accept` knows of it
+_ACCEPT_TURNS = 8
 _CALL_SECONDS_MAX = 10.0
 
 Way: TypeAlias = Literal["both", "client_to_server", "server_to_client"]
@@ -121,6 +123,8 @@ class FaultProxy:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+            for _ in range(_ACCEPT_TURNS):  # what was just being accepted becomes a link first
+                await asyncio.sleep(0)
         await self._reset(self._links)
 
     async def _block(self, directions: frozenset[Direction]) -> None:
