@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from perdure import Context, Settings, agent, tool
-from perdure.store import ManyStores, MemoryStore, SqliteStore
+from perdure.store import MemoryStore, SqliteStore
 from perdure.store.contract import RunFilter
+from perdure.store.many import ManyStores
 from perdure.store.postgres import PostgresStore
 from perdure.testing.settling import settling
 from tests.scenario.worlds import Box, World, expire, play

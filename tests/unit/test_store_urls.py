@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from perdure.errors import InvalidSetting
-from perdure.store import ManyStores, MemoryStore, SqliteStore, store_from_url
+from perdure.store import MemoryStore, SqliteStore, store_from_url
+from perdure.store.many import ManyStores
 from perdure.store.postgres import PostgresStore
 from perdure.store.urls import without_passwords
 

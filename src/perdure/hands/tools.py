@@ -11,9 +11,7 @@ from perdure.agents.tool import STILL_UNKNOWN, Tool
 from perdure.errors import ComputeLost, CutOff, OutOfMemory
 from perdure.hands.compute.contract import Engine, Work
 from perdure.hands.compute.growth import Growth
-from perdure.hands.compute.local import LocalEngine
 from perdure.hands.compute.place import place_of, refuse_while_loading
-from perdure.hands.compute.ray import RayEngine
 from perdure.hands.threads import ThreadPool
 from perdure.journal.commands import Call
 
@@ -28,7 +26,7 @@ class ToolHands:
     def __init__(self, threads: int, processes: int | None = None, ray: str | None = None) -> None:
         refuse_while_loading()
         self._threads = ThreadPool(threads)
-        self._engine: Engine = LocalEngine(processes) if ray is None else RayEngine(ray, processes)
+        self._engine = _new_engine(processes, ray)
         self._growth = Growth()
 
     async def execute(self, call: Call, attempt: Attempt) -> str:
@@ -82,6 +80,16 @@ class ToolHands:
             raise
         self._growth.forget(attempt.key)
         return result
+
+
+def _new_engine(processes: int | None, ray: str | None) -> Engine:
+    if ray is None:
+        from perdure.hands.compute.local import LocalEngine  # noqa: PLC0415 - a Runtime is imported by every command
+
+        return LocalEngine(processes)
+    from perdure.hands.compute.ray import RayEngine  # noqa: PLC0415 - the same
+
+    return RayEngine(ray, processes)
 
 
 def _pass_on(attempt: Attempt, kind: ReportKind, name: str, data: Any) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from perdure.errors import InvalidSetting
 from perdure.store.contract import Store
-from perdure.store.many import ManyStores
-from perdure.store.member import Member
 from perdure.store.memory import MemoryStore
 from perdure.store.sqlite import SqliteStore
 from perdure.store.urls import is_postgres, split_urls, without_passwords
 from perdure.values.clock import Clock, SystemClock
 
-__all__ = ["ManyStores", "MemoryStore", "SqliteStore", "Store", "store_from_url"]
+if TYPE_CHECKING:
+    from perdure.store.member import Member
+
+__all__ = ["MemoryStore", "SqliteStore", "Store", "store_from_url"]
 
 
 def store_from_url(url: str, clock: Clock | None = None) -> Store:
@@ -40,6 +41,8 @@ def store_from_url(url: str, clock: Clock | None = None) -> Store:
 
 
 def _many_stores(urls: Sequence[str], clock: Clock | None) -> Store:
+    from perdure.store.many import ManyStores  # noqa: PLC0415 - seventeen modules that most do not need
+
     stores = {without_passwords(url): cast("Member", store_from_url(url, clock)) for url in urls}
     if len(stores) < len(urls):
         raise InvalidSetting(f"a database is given twice: {', '.join(map(without_passwords, urls))}. Give each once.")

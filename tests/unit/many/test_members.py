@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from perdure.errors import InvalidSetting
-from perdure.store import ManyStores, MemoryStore, SqliteStore, store_from_url
+from perdure.store import MemoryStore, SqliteStore, store_from_url
 from perdure.store.contract import RunFilter, Transaction
+from perdure.store.many import ManyStores
 from tests.unit.many.databases import Databases, must
 
 
