@@ -18,6 +18,8 @@ class Commits(Fault):
     """The connection breaks before a worker's commit arrives, or after it and before its answer."""
 
     count = 500
+    #: a strike costs a few commits only: with few runs in flight the campaign is over before many have ended
+    width = 48
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
