@@ -85,18 +85,21 @@ def test_a_store_is_not_woken_by_itself(postgres_url, patient, monkeypatch):
         async with open_store(postgres_url) as first, open_store(postgres_url) as second:
             await listen(first, second)
             heard = []
-            changed = first._news._changed
+            changed, take, over = first._news._changed, first._news._hear, asyncio.Event()
 
-            def hear():
-                heard.append(1)
-                type(changed).set(changed)
+            def hear(teller):
+                changed.clear()
+                take(teller)
+                heard.append(changed.is_set())
+                if teller == "the end":
+                    over.set()
 
-            monkeypatch.setattr(changed, "set", hear)
+            monkeypatch.setattr(first._news, "_hear", hear)
             await first.commit([Transaction(signals=[signal()])])
-            await second.wait_change()  # so it was told
-            await second.commit([Transaction(signals=[signal()])])
-            await first.wait_change()  # told in order: its own word came before
-            assert heard == [1]
+            await second.wait_change()  # so it was told, and what is told now comes after it
+            await asyncio.to_thread(ask_database, postgres_url, "select pg_notify('perdure', 'the end')")
+            await over.wait()
+            assert heard == [False, True]
 
     asyncio.run(scenario())
 

@@ -65,6 +65,10 @@ class News:
                 await self._connections.fetch("select pg_notify(%s, %s)", (_CHANNEL, self._name))
             await asyncio.sleep(_TELL_SECONDS)
 
+    def _hear(self, teller: str) -> None:
+        if teller != self._name:
+            self._changed.set()
+
     async def _listen(self) -> None:
         wait = pauses()
         while True:
@@ -76,8 +80,7 @@ class News:
                 self._changed.set()  # whatever was told before
                 wait = pauses()
                 async for notice in connection.notifies():
-                    if notice.payload != self._name:
-                        self._changed.set()
+                    self._hear(notice.payload)
             except (psycopg.Error, OSError, TimeoutError):
                 pass
             except StoreError:  # closed
