@@ -244,10 +244,11 @@ def test_a_live_waiting_run_takes_less_than_8_kilobytes():
     """Twenty thousand of them are 160 MB; those that leave memory take nothing."""
     tracemalloc.start()
     _bytes_of(500)  # what is made once, and kept for reuse by the interpreter, is not counted
-    each, left = _bytes_of(500)
+    rounds = [_bytes_of(500) for _ in range(4)]
     tracemalloc.stop()
-    assert each < 8 * 1024
-    assert left < 10
+    assert max(each for each, _ in rounds) < 8 * 1024
+    # asyncio's set of tasks doubles its table in one round or another (64 KB at once); what a run leaks, it leaks in all.
+    assert min(left for _, left in rounds) < 10
 
 
 def test_a_replayed_run_keeps_nothing_of_its_journal():
