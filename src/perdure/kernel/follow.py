@@ -11,12 +11,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from typing import NoReturn, TypeVar
 
-from perdure.store.contract import Store
+from perdure.store.contract import RunFilter, Store
 from perdure.values.events import Event
+from perdure.values.runs import RunStatus
 
 T = TypeVar("T")
 
 _PAGE = 500
+_ENDS = tuple(status for status in RunStatus if status.terminal)
 
 
 class Followers:
@@ -48,10 +50,11 @@ class Followers:
         """Another process wrote: anybody may have more to read."""
         for run in list(self._nudges):
             self.published(run, [])
-        for run in list(self._ends):
-            row = await self._store.run(run)
-            if row is not None and row.status.terminal:
-                self.published(run, await self._store.events(run, row.seq - 1))
+        awaited = tuple(self._ends)
+        for first in range(0, len(awaited), _PAGE):
+            some = awaited[first : first + _PAGE]
+            for ended in await self._store.runs(RunFilter(ids=some, statuses=_ENDS, limit=len(some))):
+                self.published(ended.id, await self._store.events(ended.id, ended.seq - 1))
 
     def fail(self, error: Exception) -> None:
         """The node is dead: nobody will ever be nudged again."""

@@ -9,13 +9,15 @@ there. What arrives between that reading and now is held here, so that nothing i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from perdure.errors import JournalDamaged
 from perdure.journal.brain import Brain
 from perdure.kernel.activation import Activation
 from perdure.kernel.due import DueRuns
@@ -29,6 +31,19 @@ if TYPE_CHECKING:
     from perdure.kernel.kernel import Kernel
 
 log = logging.getLogger("perdure.kernel")
+
+
+#: How often a run is read whose journal and row do not agree.
+_LOOKS_MAX = 3
+
+
+class _Found(NamedTuple):
+    """A run as the store has it, under the fence that was ours all the while it was read."""
+
+    run: Run
+    fence: Fence
+    events: Sequence[Event]
+    mail: Sequence[Signal]
 
 
 class LiveRuns:
@@ -155,14 +170,19 @@ class LiveRuns:
 
     async def _wake(self, id: str, signal: Signal) -> None:
         run = await self._kernel.reads.run(id)
-        if run is None or self.is_live(id):
+        if run is not None:
+            await self.wake(run, signal)
+
+    async def wake(self, run: Run, signal: Signal) -> None:
+        """`signal` is for `run`, which was read just now and may be anywhere but in memory."""
+        if self.is_live(run.id):
             pass  # what came to life meanwhile reads its mail itself; giving it this copy could do it twice
         elif run.status.terminal and signal.run is None:
             await self._wake_session(signal.agent, signal.session or "")  # mail of the session: its next run reads it
         elif run.status.terminal:
             await self._kernel.mailroom.redirect(run, signal)
         elif signal.kind in CONTROL:
-            await self._load(id)
+            await self._load(run.id)
         elif run.status is not RunStatus.QUEUED:  # a queued run reads its mail when it begins
             self.offer(run)
 
@@ -185,9 +205,10 @@ class LiveRuns:
         self._loading.add(id)
         activation, mail = None, []
         try:
-            activation = await self._revive(id)
-            if activation is not None:
-                mail = await self._read_mail(activation)
+            with self._kernel.taken.reading():
+                activation, found = await self._revive(id)
+                if activation is not None and found is not None:
+                    mail = await self._mail_of(activation, found)
         except Exception as error:  # noqa: BLE001 - a run that cannot be loaded must not take the node with it
             self._kernel.load_failed(id, error)
         finally:
@@ -198,36 +219,45 @@ class LiveRuns:
         else:
             self._came_to_life(activation, [*mail, *self._held.pop(id, ())])
 
-    async def _read_mail(self, activation: Activation) -> list[Signal]:
-        run = activation.run
-        with self._kernel.taken.reading():
-            mail = self._kernel.taken.still_there(await self._kernel.reads.run_signals(run.id))
-        if activation.dormant and run.status is RunStatus.QUEUED:
+    async def _mail_of(self, activation: Activation, found: _Found) -> list[Signal]:
+        run, mail = found.run, found.mail
+        if run.session is not None and run.status is RunStatus.QUEUED:
+            # While it was looked up, mail of the session was for nobody: look again, now that it is for this run.
+            mail = await self._kernel.reads.run_signals(run.id)
+        mail = self._kernel.taken.still_there(mail)
+        if activation.dormant and activation.run.status is RunStatus.QUEUED:
             # Mail of the session at large is for the run whose turn it is.
             return [signal for signal in mail if signal.run == run.id]
         return mail
 
-    async def _revive(self, id: str) -> Activation | None:
+    async def _revive(self, id: str) -> tuple[Activation | None, _Found | None]:
         while (found := await self._look_up(id)) is not None:
-            run, fence = found
-            activation = await self._bring_back(run, fence)
-            if activation is not None or self._kernel.fence(run.shard) in (fence, None):
-                return activation
-        return None
+            activation = await self._bring_back(found)
+            if activation is not None or self._kernel.fence(found.run.shard) in (found.fence, None):
+                return activation, found
+        return None, None
 
-    async def _look_up(self, id: str) -> tuple[Run, Fence] | None:
-        """A run of ours that has not ended, as it is since we own it."""
-        leases = self._kernel.leases
+    async def _look_up(self, id: str) -> _Found | None:
+        """A run of ours that has not ended, as it is since we own it. Raises JournalDamaged."""
+        leases, reads = self._kernel.leases, self._kernel.reads
+        looks = 0
         while True:
             claims = leases.claims
-            run = await self._kernel.reads.run(id)
+            # Beside each other: over a network one of them takes as long as all of them.
+            run, events, mail = await asyncio.gather(reads.run(id), reads.events(id), reads.run_signals(id))
             if run is None or run.status.terminal or (fence := leases.fence(run.shard)) is None:
                 return None
-            if claims == leases.claims:
-                return run, fence
+            if claims != leases.claims:
+                continue
+            last = events[-1].seq if events else 0
+            if last == run.seq:
+                return _Found(run, fence, events, mail)
+            looks += 1
+            if looks == _LOOKS_MAX:  # else a commit came between the two
+                raise JournalDamaged(f"run {id}: its journal ends with event {last}, and its row says {run.seq}")
 
-    async def _bring_back(self, run: Run, fence: Fence) -> Activation | None:
-        kernel = self._kernel
+    async def _bring_back(self, found: _Found) -> Activation | None:
+        kernel, run = self._kernel, found.run
         if kernel.program(run) is None:
             await leave_without_code(kernel, run)
             return None
@@ -235,23 +265,23 @@ class LiveRuns:
         if moving and run.status is RunStatus.QUEUED and not await self._may_begin(run):
             return None
         try:
-            return await self._load_journal(run, fence, moving=moving)
+            return await self._load_journal(found, moving=moving)
         finally:
             if run.id not in self._live:
                 self._leave_session(run)
 
-    async def _load_journal(self, run: Run, fence: Fence, *, moving: bool) -> Activation | None:
+    async def _load_journal(self, found: _Found, *, moving: bool) -> Activation | None:
+        run = found.run
         # A run that moves has no reason in its row: only then did a worker die with it in hand.
         crashed = run.status is RunStatus.RUNNING and run.reason is None and run.id not in self._ours
         if crashed:
             run = replace(run, attempt=run.attempt + 1, strikes=run.strikes + 1)
-        events = await self._kernel.reads.events(run.id)
         state = {}
         if run.session is not None and run.status is RunStatus.QUEUED:
             state = await self._kernel.session_state(run.agent, run.session)
-        activation = self._make(run, fence)
+        activation = self._make(run, found.fence)
         if activation is not None:
-            self._bring_up(activation, events, state=state, crashed=crashed, rests=not moving)
+            self._bring_up(activation, found.events, state=state, crashed=crashed, rests=not moving)
         return activation
 
     def _bring_up(self, activation: Activation, events: Sequence[Event], **how: Any) -> None:

@@ -49,7 +49,7 @@ class Mailroom:
                 signals, after = await self._kernel.reads.signals(shards, after, _PAGE)
                 for signal in self._kernel.taken.still_there(signals):
                     self._route(signal)
-            if not signals:
+            if len(signals) < _PAGE:
                 return after
 
     def written(self, signals: Sequence[Signal], ids: Sequence[int]) -> None:
@@ -84,5 +84,5 @@ class Mailroom:
 
     async def _route_to_run(self, signal: Signal) -> None:
         run = await self._kernel.reads.run(signal.run or "")
-        if run is not None and self._kernel.fence(run.shard) is not None and not self._kernel.live.is_live(run.id):
-            self._kernel.live.take(signal)
+        if run is not None and self._kernel.fence(run.shard) is not None:
+            await self._kernel.live.wake(run, signal)

@@ -277,6 +277,8 @@ class RunFilter:
     before: str | None = None
     #: run ids that end in this text (people type the end of an id)
     suffix: str | None = None
+    #: these and no others
+    ids: tuple[str, ...] = ()
     limit: int = 100
 
 
@@ -328,7 +330,8 @@ class Store(Protocol):
     ) -> tuple[list[Signal], Cursor]:
         """Signals for these shards that came after `after`, in order, and how far that was.
 
-        No signal is missed, however the commits of several nodes overtake each other; one may come twice.
+        Fewer than `limit` are all there were. No signal is missed, however the commits of several nodes overtake each
+        other; one may come twice.
         """
 
     async def run_signals(self, run: str) -> list[Signal]:

@@ -322,6 +322,7 @@ def _matches(run: Run, filter: RunFilter) -> bool:
         and (filter.since is None or run.created >= filter.since)
         and (filter.until is None or run.created < filter.until)
         and (filter.suffix is None or run.id.endswith(filter.suffix))
+        and (not filter.ids or run.id in filter.ids)
     )
 
 

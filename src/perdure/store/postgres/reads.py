@@ -20,8 +20,10 @@ _RUN_CONDITIONS = {
     "statuses": "status = any(%(statuses)s)",
     "parent": "parent = %(parent)s",
     "since": "created >= %(since)s",
+    "until": "created < %(until)s",
     "before": "key < (select key from perdure.runs where id = %(before)s)",
     "suffix": "right(id, length(%(suffix)s)) = %(suffix)s",
+    "ids": "id = any(%(ids)s)",
 }
 _ASK_CONDITIONS = {
     "run": "run = %(run)s",
@@ -50,6 +52,7 @@ class Reads:
         """Runs that match, newest first."""
         asked = {name: getattr(filter, name) for name in _RUN_CONDITIONS}
         asked["statuses"] = [status.value for status in filter.statuses] or None
+        asked["ids"] = list(filter.ids) or None
         sql, values = _narrowed(_SQL["runs"], _RUN_CONDITIONS, asked)
         return [run_of(row) for row in await self._fetch(sql, values | {"limit": filter.limit})]
 

@@ -25,6 +25,7 @@ _RUN_CONDITIONS = {
     "until": "created < :until",
     "before": "key < (select key from perdure_runs where id = :before)",
     "suffix": "substr(id, -length(:suffix)) = :suffix",
+    "ids": "id in (select value from json_each(:ids))",
 }
 _ASK_CONDITIONS = {
     "run": "run = :run",
@@ -49,6 +50,7 @@ def runs(db: apsw.Connection, filter: RunFilter) -> list[Run]:
     """Runs that match, newest first."""
     asked = {name: getattr(filter, name) for name in _RUN_CONDITIONS}
     asked["statuses"] = encode(filter.statuses) if filter.statuses else None
+    asked["ids"] = encode(filter.ids) if filter.ids else None
     sql, values = _narrowed(_SQL["runs"], _RUN_CONDITIONS, asked)
     return [run_of(row) for row in db.execute(sql, values | {"limit": filter.limit})]
 
