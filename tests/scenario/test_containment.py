@@ -516,3 +516,45 @@ def test_the_end_of_an_ask_id_must_be_of_one_only(world):
             assert await run.result() == "yes"
 
     play(world, scenario)
+
+
+class _Lagging:
+    """A store that shows a journal without its last event, so many times."""
+
+    def __init__(self, store: Any, times: int) -> None:
+        self._store = store
+        self._times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def events(self, run: str, after: int = 0, limit: int | None = None) -> list[Event]:
+        events: list[Event] = await self._store.events(run, after, limit)
+        if after or not self._times:
+            return events
+        self._times -= 1
+        return events[:-1]
+
+
+@pytest.mark.parametrize(("times", "becomes"), [(1, "succeeded"), (3, "quarantined")])
+def test_a_run_whose_row_and_journal_do_not_agree_is_read_again_and_then_parked(tmp_path, times, becomes):
+    """A commit may come between the two reads once; a journal that stays too short must not be continued."""
+    world = World("sqlite", tmp_path, Settings())
+
+    @agent
+    async def hearing(ctx: Context) -> int:
+        await read()
+        return await ctx.receive("n", int)
+
+    async def scenario():
+        await world.start(hearing)
+        run = await world.rt.start(hearing)
+        await settle()
+        await world.stop()
+        world.wrap = lambda store: _Lagging(store, times)
+        await world.start(hearing)
+        await world.rt.send(run.id, "n", 1)
+        await world.becomes(run, becomes)
+        await world.stop()
+
+    asyncio.run(scenario())
