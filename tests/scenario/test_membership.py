@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -491,6 +493,52 @@ def test_a_node_that_slept_while_nobody_took_over_goes_on_once_the_store_says_so
         assert await run.result() == kind
         assert box.calls == [kind]
         assert (await world.status(run)).attempt == 1
+
+    play(world, scenario)
+
+
+def queueing(box, gate):
+    """A run whose second tool waits for the only thread, until the first one passes the gate."""
+
+    @tool(effect="once")
+    def hold() -> None:
+        gate.wait(30)
+
+    @tool(effect="once")
+    def paid() -> None:
+        box.note("paid")
+
+    @agent
+    async def busy(ctx: Context) -> str:
+        await asyncio.gather(hold(), paid())
+        return "done"
+
+    return busy
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_tool_that_waits_for_a_thread_does_not_begin_on_a_node_that_slept(world, taken_over):
+    """Its step was admitted in time, but it would act too late: nobody does it, or this node once it may again."""
+    box, gate = Box(), threading.Event()
+    busy = queueing(box, gate)
+
+    async def scenario():
+        first = await world.start(busy, settings=replace(world.settings, threads=1))
+        run = await first.start(busy)
+        await settle()
+        second = await world.start(busy) if taken_over else None
+        pause(first)
+        await let_pass(world, LEASE + 2)
+        gate.set()
+        await first.kernel.hands._threads.run(lambda: None)  # by then the thread has come to the second tool
+        assert box.calls == []
+        if second is not None:
+            await world.becomes(run, "waiting")
+            assert (await reason_of(world, run)).startswith("nobody knows whether step 1 (hold) happened")
+        wake(first)
+        await let_pass(world, 1)
+        assert box.calls == ([] if taken_over else ["paid"])
+        assert taken_over or await run.result() == "done"
 
     play(world, scenario)
 

@@ -21,12 +21,17 @@ from perdure.values.json import decode, encode, encode_given
 ReportKind = Literal["heartbeat", "stream", "emit"]
 
 
+class NotBegun(Exception):  # noqa: N818 - no error: it is tried again
+    """The node may not act just now: nothing of the attempt has happened. For the hands and the kernel."""
+
+
 class Attempt:
     """One attempt of one step, as its tool sees it. Methods may be called from the tool's own thread."""
 
     def __init__(
         self, run: str, session: str | None, step: int, attempt: int, key: str,
         report: Callable[[ReportKind, str, Any], None], last_heartbeat: Any = None,
+        may_begin: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
         self.run = run
         self.session = session
@@ -40,6 +45,12 @@ class Attempt:
         self.last_heartbeat = last_heartbeat
         self.statements: list[tuple[str, Any]] = []
         self._report = report
+        self._may_begin = may_begin
+
+    def begin(self) -> None:
+        """For the hands: what waited for a thread or a place begins now. Raises NotBegun when it must not any more."""
+        if not self._may_begin():
+            raise NotBegun
 
     def heartbeat(self, details: Any = None) -> None:
         """Say that the step is alive; `details` (JSON) are there for the next attempt if this one dies."""

@@ -39,7 +39,7 @@ class ToolHands:
         if tool.is_async:
             result = await tool.signature.call(call.arguments)
         else:
-            result = await self._threads.run(tool.signature.call, call.arguments)
+            result = await self._threads.run(_begin, attempt, tool, call.arguments)
             if inspect.isawaitable(result):  # a lambda around an async function, a partial
                 result = await result
         return str(tool.signature.encode_result(result))
@@ -71,7 +71,7 @@ class ToolHands:
             _pass_on(attempt, kind, name, data)
 
         try:
-            result = await self._engine.run(work, take_report)
+            result = await self._engine.run(work, take_report, attempt.begin)
         except ComputeLost as error:
             if isinstance(error, OutOfMemory):
                 self._growth.ran_out(attempt.key)
@@ -80,6 +80,12 @@ class ToolHands:
             raise
         self._growth.forget(attempt.key)
         return result
+
+
+def _begin(attempt: Attempt, tool: Tool[..., Any], arguments: Any) -> Any:
+    """In a thread, for which it may have waited while this process was paused."""
+    attempt.begin()
+    return tool.signature.call(arguments)
 
 
 def _new_engine(processes: int | None, ray: str | None) -> Engine:

@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perdure.agents.attempt import Attempt, ReportKind
+from perdure.agents.attempt import Attempt, NotBegun, ReportKind
 from perdure.errors import AgentError, CutOff, InvalidInput, NoRetry, StepTimeout
 from perdure.values.clock import Alarm
 from perdure.values.json import encode
@@ -72,8 +72,9 @@ class StepAttempt:
         self.heartbeat = last_heartbeat
         self._last_beat = -_HEARTBEAT_SECONDS_LEAST
         self._seen = Attempt(
-            run.id, run.session, call.step, number, f"{run.id}:{call.step}", self._report, last_heartbeat
-        )
+            run.id, run.session, call.step, number, f"{run.id}:{call.step}", self._report, last_heartbeat,
+            may_begin=lambda: kernel.membership.term.runs,
+        )  # fmt: skip
 
     def launch(self) -> None:
         """Start the tool."""
@@ -88,11 +89,7 @@ class StepAttempt:
 
     async def _execute(self) -> None:
         try:
-            await self._kernel.membership.term.assured()
-            # Not a moment passes between that and the tool: whatever this process slept through, nobody took over before.
-            self._watch_time()
-            self.launched = True
-            result = await self._kernel.hands.execute(self.call, self._seen)
+            result = await self._act()
         except asyncio.CancelledError as error:
             self._settle_stopped(error)
         except KeyboardInterrupt:
@@ -104,6 +101,19 @@ class StepAttempt:
             self.statements = self._seen.statements
             # A result that arrives although the attempt was stopped is still what happened.
             self._steps.completed(self, result)
+
+    async def _act(self) -> str:
+        """Have the hands do it while this node may act; when that was over before they could begin, once it may again."""
+        while True:
+            await self._kernel.membership.term.assured()
+            # Not a moment passes between that and the tool: whatever this process slept through, nobody took over before.
+            self._watch_time()
+            self.launched = True
+            try:
+                return await self._kernel.hands.execute(self.call, self._seen)
+            except NotBegun:  # it stood in a queue meanwhile
+                self._silence()
+                self.launched = False
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before its first turn: nothing of the tool has run
@@ -147,6 +157,7 @@ class StepAttempt:
     def _silence(self) -> None:
         for alarm in self._alarms:
             alarm.cancel()
+        self._alarms.clear()
         if self._beat_alarm is not None:
             self._beat_alarm.cancel()
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from perdure import Compute, NoRetry, tool
+from perdure.agents.attempt import NotBegun
 from perdure.errors import ComputeRefused, CutOff, InvalidSetting, OutOfMemory, WorkerLost
 from perdure.hands.compute import local, process
 from perdure.hands.compute.ending import Raised
@@ -325,6 +326,16 @@ def test_as_many_bodies_run_at_once_as_there_are_places(tmp_path):
         assert await asyncio.gather(*meeting) == [3, 3, 3]
 
     play(scenario, processes=3)
+
+
+def test_a_body_that_may_not_begin_any_more_does_not():
+    """It had to wait for a place, and the node was paused meanwhile."""
+
+    async def scenario(hands):
+        with pytest.raises(NotBegun):
+            await attempt(hands, bodies.process_id, may_begin=lambda: False)
+
+    play(scenario)
 
 
 def test_places_are_given_in_order():

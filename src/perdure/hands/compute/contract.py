@@ -20,6 +20,8 @@ from perdure.values.json import decode, encode
 Message: TypeAlias = "list[Any]"
 #: Takes what a body reports, on the loop that waits for it.
 TakeReport: TypeAlias = Callable[[ReportKind, str, Any], None]
+#: Called on that loop when the wait for a place is over. Raises NotBegun when the body must not begin any more.
+Begin: TypeAlias = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,11 @@ class Work:
 class Engine(Protocol):
     """Runs bodies. One for each runtime, used on its loop."""
 
-    async def run(self, work: Work, take_report: TakeReport) -> str:
+    async def run(self, work: Work, take_report: TakeReport, begin: Begin) -> str:
         """Run a body; its result as JSON text.
 
-        Raises what the body raised (as a `Raised`), OutOfMemory, WorkerLost, or ComputeRefused when it can never run
-        like this. Cancelled, it stops the body, by force and without clean-up.
+        Raises what the body raised (as a `Raised`), NotBegun, OutOfMemory, WorkerLost, or ComputeRefused when it can
+        never run like this. Cancelled, it stops the body, by force and without clean-up.
         """
 
     def close(self) -> None:

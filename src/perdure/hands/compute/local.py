@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from perdure.errors import ComputeRefused, InvalidSetting, WorkerLost
-from perdure.hands.compute.contract import Message, TakeReport, Work
+from perdure.hands.compute.contract import Begin, Message, TakeReport, Work
 from perdure.hands.compute.ending import Raised
 from perdure.hands.compute.process import Process
 from perdure.hands.threads import ThreadPool
@@ -36,7 +36,7 @@ class LocalEngine:
         self._processes: set[Process] = set()
         self._closed = False
 
-    async def run(self, work: Work, take_report: TakeReport) -> str:
+    async def run(self, work: Work, take_report: TakeReport, begin: Begin) -> str:
         if work.compute.gpus:
             raise ComputeRefused(
                 f"{work.place} wants {work.compute.gpus:g} GPUs, which only Ray has: pip install 'perdure[ray]' and give "
@@ -44,6 +44,7 @@ class LocalEngine:
             )
         async with self._places.taken(math.ceil(work.compute.cpus)):
             while True:
+                begin()
                 process, used = self._take()
                 try:
                     return await self._run_in(process, work, take_report)

@@ -18,9 +18,10 @@ import re
 from collections import deque
 from typing import Any, TypeAlias
 
+from perdure.agents.attempt import NotBegun
 from perdure.errors import ComputeRefused, InvalidSetting, OutOfMemory, PerdureError, WorkerLost
 from perdure.hands.compute.cluster import Cluster
-from perdure.hands.compute.contract import Message, TakeReport, Work
+from perdure.hands.compute.contract import Begin, Message, TakeReport, Work
 from perdure.hands.compute.ending import ending_of
 from perdure.hands.threads import ThreadPool
 from perdure.values.json import decode
@@ -54,8 +55,8 @@ class RayEngine:
         self._sender: asyncio.Task[None] | None = None
         self._followers: set[asyncio.Task[None]] = set()
 
-    async def run(self, work: Work, take_report: TakeReport) -> str:
-        body = _Body(work, take_report)
+    async def run(self, work: Work, take_report: TakeReport, begin: Begin) -> str:
+        body = _Body(work, take_report, begin)
         self._queue(body)
         try:
             return await body.result
@@ -101,7 +102,7 @@ class RayEngine:
         bodies: list[_Body] = []
         while waiting and len(bodies) < size[-1]:
             body = waiting.popleft()
-            if not body.result.done():  # it was not cancelled meanwhile
+            if not body.result.done() and body.may_go():  # it was not cancelled meanwhile
                 bodies.append(body)
         if waiting:
             self._waiting[size] = waiting  # behind the others
@@ -147,15 +148,25 @@ class RayEngine:
 class _Body:
     """A body, from the moment it is asked for until it has ended."""
 
-    def __init__(self, work: Work, take_report: TakeReport) -> None:
+    def __init__(self, work: Work, take_report: TakeReport, begin: Begin) -> None:
         self.work = work
         self.take_report = take_report
+        self._begin = begin
         self.result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.batch: _Batch | None = None
         #: known to have begun. One that is not may have, if its worker was lost before it could say so
         self.begun = False
         #: it shares a task with no other
         self.alone = False
+
+    def may_go(self) -> bool:
+        """True when it may still begin; else whoever waits for it hears that it may not."""
+        try:
+            self._begin()
+        except NotBegun as error:
+            self.result.set_exception(error)
+            return False
+        return True
 
     def end(self, ending: Message) -> None:
         """Its last message is there."""
