@@ -2,7 +2,6 @@
 
 import re
 import signal
-from dataclasses import replace
 
 import pytest
 
@@ -14,7 +13,15 @@ from tests.cli.conftest import read_until
 NOW = 1_000_000_000
 BUYER = (("buyer", "1"),)
 NODES = [
-    Node("node_a", "one:1", NOW - 10_000_000, BUYER, figures='{"moving":3,"steps":50}', expires=NOW + 4, alive=True),
+    Node(
+        "node_a",
+        "one:1",
+        NOW - 10_000_000,
+        BUYER,
+        figures='{"moving":3,"steps":50,"steps_per_second":5.0}',
+        expires=NOW + 4,
+        alive=True,
+    ),
     Node("node_b", "two:2", NOW - 10_000_000, BUYER, draining=True, expires=NOW + 1_000_000, alive=True),
     Node("node_c", "three:3", 0, (("seller", "1"),), figures='{"moving":9,"steps":9}', expires=NOW - 1),
 ]
@@ -55,14 +62,11 @@ def test_a_look_adds_up_what_waits_for_each_agent(standing):
     assert standing.lag().queued == 4
 
 
-def test_steps_per_second_count_since_the_start_or_since_the_last_look(standing):
-    """Between two beats, if there were two looks; a node that never said has none."""
-    first, second, _ = standing.nodes
-    later = replace(first, figures='{"steps":150}', expires=first.expires + 2_000_000)
+def test_a_node_tells_its_own_speed(standing):
+    """One that never said has none."""
+    first, second, _ = standing.as_json()["nodes"]
 
-    assert standing.steps_per_second(first, None) == 5.0
-    assert Standing(NOW + 2_100_000, [later], [], [], {}).steps_per_second(later, standing) == 50.0
-    assert standing.steps_per_second(second, None) is None
+    assert (first["steps_per_second"], second["steps_per_second"]) == (5.0, None)
 
 
 def test_metrics_are_what_prometheus_reads(standing):

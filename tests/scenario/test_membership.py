@@ -330,6 +330,10 @@ def test_a_node_says_how_it_is_doing(world):
         await let_pass(world, LEASE / 3 + 0.1)
         [node] = await rt.store.nodes()
         assert said(node) == {"moving": 0, "queued": 0, "steps": 3, "runs": 3}
+        assert json.loads(node.figures)["steps_per_second"] == pytest.approx(1 / (LEASE / 3), rel=0.05)
+        await let_pass(world, LEASE / 3)
+        [node] = await rt.store.nodes()
+        assert json.loads(node.figures)["steps_per_second"] == 0
 
     play(world, scenario)
 

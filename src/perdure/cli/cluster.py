@@ -40,8 +40,8 @@ def cluster() -> None:
 def status(store: str, *, watch: bool, shards: bool, as_json: bool) -> int:
     """Show the nodes, what waits for them, and since when.
 
-    A node is `working`, `draining` or `dead`; steps per second count since it started, with --watch since the last
-    look. `queued` runs could begin and wait for a place, `due` ones have a timer that is over, `unread` is word that
+    A node is `working`, `draining` or `dead`; steps per second are those of the last second or two (a third of its
+    lease). `queued` runs could begin and wait for a place, `due` ones have a timer that is over, `unread` is word that
     no owner has journaled yet; behind each stands for how long the oldest has waited.
     """
     return execute(_status(store, watch=watch, shards=shards, as_json=as_json))
@@ -95,31 +95,29 @@ async def _status(store: str, *, watch: bool, shards: bool, as_json: bool) -> in
     from perdure.values.clock import SystemClock
 
     async with client(store) as runtime:
-        before: Standing | None = None
         while True:
             standing = await Standing.look(runtime.store, SystemClock())
             if as_json:
-                (print_line if watch else print_json)(standing.as_json(before, shards=shards))
+                (print_line if watch else print_json)(standing.as_json(shards=shards))
             else:
                 if watch:
                     click.clear()
-                _print_standing(standing, before, shards=shards)
+                _print_standing(standing, shards=shards)
             if not watch:
                 return exits.OK
-            before = standing
             await asyncio.sleep(_WATCH_SECONDS)
 
 
-def _print_standing(standing: Standing, before: Standing | None, *, shards: bool) -> None:
+def _print_standing(standing: Standing, *, shards: bool) -> None:
     from perdure.cli.standing import figures_of
 
     nodes = []
     for node in standing.nodes:
-        figures, speed = figures_of(node), standing.steps_per_second(node, before)
+        figures = figures_of(node)
         nodes.append((
             node.id, node.place, _state(node), span(standing.left(node.expires) or 0) if node.alive else "",
             str(standing.owned[node.id]), _figure(figures.get("moving")), _figure(figures.get("queued")),
-            _figure(figures.get("steps")), "" if speed is None else f"{speed:,g}",
+            _figure(figures.get("steps")), _figure(figures.get("steps_per_second")),
             ", ".join(f"{agent} {version}" for agent, version in node.programs),
         ))  # fmt: skip
     head = ("node", "place", "state", "lease", "shards", "moving", "queued", "steps", "steps/s", "agents")
@@ -178,7 +176,7 @@ def _state(node: Node) -> str:
     return "draining" if node.draining else "asked to drain" if node.drain_asked else "working"
 
 
-def _figure(value: int | None) -> str:
+def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:,}"
 
 

@@ -95,11 +95,11 @@ class Standing:
         """How long something lasts (seconds)."""
         return None if expires is None else round(max(0, expires - self.now) / 1e6, 3)
 
-    def as_json(self, before: Standing | None = None, *, shards: bool = False) -> dict[str, Any]:
-        """The public form; `before` is an earlier look, from which steps per second count."""
+    def as_json(self, *, shards: bool = False) -> dict[str, Any]:
+        """The public form."""
         told = {
             "time": iso(self.now),
-            "nodes": [self._node_json(node, before) for node in self.nodes],
+            "nodes": [self._node_json(node) for node in self.nodes],
             "agents": [
                 {
                     "agent": agent.name, "shards": agent.shards, "owned": agent.owned, "nodes": agent.nodes,
@@ -111,25 +111,14 @@ class Standing:
         }  # fmt: skip
         return {**told, "shards": [self._shard_json(shard) for shard in self.shards]} if shards else told
 
-    def steps_per_second(self, node: Node, before: Standing | None) -> float | None:
-        """How fast a node is: since an earlier look, or since it started. None when it never said."""
-        steps = figures_of(node).get("steps")
-        if steps is None:
-            return None
-        earlier = next((other for other in before.nodes if other.id == node.id), None) if before is not None else None
-        since, done = (node.started, 0) if earlier is None else (earlier.expires, figures_of(earlier).get("steps", 0))
-        # Figures are as old as the beat that brought them.
-        until = self.now if earlier is None else node.expires
-        return round(float(steps - done) / max((until - since) / 1e6, 1.0), 1)
-
-    def _node_json(self, node: Node, before: Standing | None) -> dict[str, Any]:
+    def _node_json(self, node: Node) -> dict[str, Any]:
         figures = figures_of(node)
         return {
             "id": node.id, "place": node.place, "alive": node.alive, "draining": node.draining,
             "drain_asked": node.drain_asked, "started": iso(node.started), "lease_seconds_left": self.left(node.expires),
             "programs": [{"agent": agent, "version": version} for agent, version in node.programs],
             "shards": self.owned[node.id], "moving": figures.get("moving"), "queued": figures.get("queued"),
-            "steps": figures.get("steps"), "steps_per_second": self.steps_per_second(node, before),
+            "steps": figures.get("steps"), "steps_per_second": figures.get("steps_per_second"),
         }  # fmt: skip
 
     def _shard_json(self, shard: Shard) -> dict[str, Any]:

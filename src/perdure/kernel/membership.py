@@ -62,6 +62,7 @@ class Membership:
         #: it gives everything up and takes nothing
         self.draining = False
         self.parts = Parts(kernel)
+        self._pace = _Pace(self._clock.monotonic())
         #: what it says of itself; None while it does not work
         self._said: Node | None = None
         #: the living nodes, this one included, and since when (monotonic seconds) each was seen to be there
@@ -161,7 +162,8 @@ class Membership:
         kernel, sent = self._kernel, self._clock.monotonic()
         # In this order: when the node's entry has run out, so have its leases.
         kernel.ownership.drop(await kernel.leases.renew())
-        figures = {**kernel.figures(), "needs": self.parts.needs.say(kernel.leases.all)}
+        needs = self.parts.needs.say(kernel.leases.all)
+        figures = {**kernel.figures(), "steps_per_second": self._pace.measure(kernel.steps_done, sent), "needs": needs}
         nodes = await kernel.store.beat(
             replace(said, draining=self.draining, figures=encode(figures)), self._lease_seconds
         )
@@ -250,3 +252,17 @@ class Membership:
         if self._kernel.leases.all:
             log.error("the store was not reached for %.1f s: this node stops its steps", self._lease_seconds * _TERM)
             self._kernel.ownership.drop(self._kernel.leases.all)
+
+
+class _Pace:
+    """Steps per second, from one beat to the next."""
+
+    def __init__(self, now: float) -> None:
+        self._done = 0
+        self._since = now
+
+    def measure(self, done: int, now: float) -> float:
+        """The pace since the last call, at `done` steps in all and `now` (monotonic seconds)."""
+        steps, seconds = done - self._done, now - self._since
+        self._done, self._since = done, now
+        return round(steps / seconds, 1) if seconds > 0 else 0.0
