@@ -21,6 +21,7 @@ from perdure.store.contract import (
     Fence,
     NewRun,
     Node,
+    Queue,
     QuotaWish,
     RateWish,
     RunFilter,
@@ -153,10 +154,14 @@ async def answers(one: Numbered, client: Client) -> list[Any]:
         for session in ("s", "t"):
             found += [await store.session_active(agent, session), await store.session_next(agent, session)]
             found += [await store.state(agent, session), await store.runs(RunFilter(agent=agent, session=session))]
-        found.append(await store.run_by_key(agent, "key"))
+        found += [await store.run_by_key(agent, "key"), await store.queues(agent, 2)]
+        found.append(await store.queues(agent, 2, after=Queue(agent, 1, "t")))
+    queues = [queue for agent in AGENTS for queue in await store.queues(agent, 99)]
     for shards in (SHARDS, SHARDS[:1], []):
-        found += [await store.ready(shards, 3), await store.active(shards), await store.due(shards, until, 3)]
-        found += [await store.ready(shards, 3, programs=[("a", "v1")], after=run) for run in client.ends]
+        found += [await store.active(shards), await store.due(shards, until, 3)]
+        pages = await store.ready(shards, dict.fromkeys(queues), 2, programs=[("a", "v1")])
+        more = {page.queue: page.after for page in pages if page.after is not None}
+        found += [page.runs for page in [*pages, *await store.ready(shards, more, 2)]]
         found += [await store.next_due(shards), one.named((await store.signals(shards, limit=3))[0])]
     found += [await store.runs(RunFilter(limit=5)), await store.asks(), await store.asks(to="ann", status=None)]
     found += [await store.shards(), await store.nodes(), await store.backlog(until)]
@@ -240,7 +245,7 @@ class Client:
         row = Run(
             run, agent, "v1", self.dice.choice([SESSIONS[shard], None]), shard,
             self.dice.choice([RunStatus.QUEUED] * 5 + [RunStatus.PAUSED]), self.now(), self.now(),
-            priority=self.dice.randint(0, 2),
+            priority=self.dice.randint(0, 2), concurrency_key=self.dice.choice([None, None, "t"]),
             idempotency_key="key" if self.dice.random() < 0.1 else None,
             forked_from=(fork, shared) if fork else None,
         )  # fmt: skip
@@ -259,7 +264,12 @@ class Client:
         work.updates = {
             **work.updates,
             self.some_run(shard): RunUpdate(
-                status, self.now(), "why", {"kind": "x"}, wake_at, self.dice.choice([None, 2])
+                status,
+                self.now(),
+                "why",
+                {"kind": self.dice.choice(["x", "pause"])},
+                wake_at,
+                self.dice.choice([None, 2]),
             ),
         }
 

@@ -18,6 +18,9 @@ from perdure.store.sqlite import reads
 
 FILES = ("commit", "read", "shards", "nodes", "quotas", "exchange", "moving", "check")
 
+#: Values that were given, and the queues that a query itself found.
+HARMLESS = re.compile("VIRTUAL|CONSTANT ROW|SCAN queue$")
+
 #: Tables so small, or questions so rare, that reading everything is right.
 READS_ALL = {
     "runs",
@@ -71,14 +74,14 @@ def test_every_query_finds_its_rows_by_an_index(db):
     for file in ("commit", "read", "shards", "nodes", "quotas", "exchange"):
         for name, sql in load_queries("sqlite", file).items():
             if name not in READS_ALL and not sql.startswith("pragma"):
-                scans = [step for step in plan(db, sql) if step.startswith("SCAN") and "VIRTUAL" not in step]
+                scans = [step for step in plan(db, sql) if step.startswith("SCAN") and not HARMLESS.search(step)]
                 assert scans == [], name
 
 
 @pytest.mark.parametrize(
     ("query", "index"),
-    [("ready", "perdure_runs_queued"), ("due", "perdure_runs_due"), ("next_due", "perdure_runs_due"),
-     ("active", "perdure_runs_running"), ("session_active", "perdure_runs_active"),
+    [("queues", "perdure_runs_queued"), ("ready", "perdure_runs_queued"), ("due", "perdure_runs_due"),
+     ("next_due", "perdure_runs_due"), ("active", "perdure_runs_running"), ("session_active", "perdure_runs_active"),
      ("session_next", "perdure_runs_next"), ("run_by_key", "perdure_runs_idempotent")],
 )  # fmt: skip
 def test_the_small_indexes_are_used(db, query, index):

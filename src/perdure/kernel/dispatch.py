@@ -6,18 +6,20 @@ up and asks again when its wait ends. So a thousand runs waiting for people do n
 A tenant is a concurrency key; runs without one are one tenant. Who stands before a shut door (a limit of its agent or
 key that is used up) blocks nobody else. How doors open is not decided here.
 
-The queue of an agent may be longer than what waits here: the rest stays in the store, and whoever knows of it hears
-each time the part that is here gets shorter.
+The queues of an agent may be longer than what waits here: the rest stays in the store, and whoever knows of it hears
+each time the part of a queue that is here gets shorter (queues.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from typing import Protocol
 
 from perdure.kernel.doors import Door, Lane, Places, Wish
+from perdure.store.contract import Queue
 
 
 class Limits(Protocol):
@@ -34,11 +36,11 @@ class Dispatcher:
     """Grants places. `offer` calls back at once when all doors are open, otherwise when they are."""
 
     def __init__(
-        self, most: int, limits: Limits, *, shorter: Callable[[str], object] = lambda _: None,
+        self, most: int, limits: Limits, *, shorter: Callable[[Queue], object] = lambda _: None,
         weights: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         self._limits = limits
-        #: called with the agent of which one run less waits
+        #: called with the queue of which one run less waits
         self._shorter = shorter
         #: before its door stand all that no other door is known to be shut for
         self._node = Places("the node", weights or {}, most)
@@ -47,6 +49,8 @@ class Dispatcher:
         self._moving: dict[str, tuple[Door, ...]] = {}
         self._offered: dict[str, Lane] = {}
         self._offered_of: Counter[str] = Counter()
+        #: those that are to begin, by queue
+        self._beginning_of: Counter[Queue] = Counter()
         self._ties = count()
         self._pumping = False
 
@@ -59,11 +63,23 @@ class Dispatcher:
             return
         lane = self._offered[run] = self._lane(agent, key, begins)
         self._offered_of[agent] += 1
+        if begins:
+            self._beginning_of[Queue(agent, priority, lane.tenant)] += 1
         wish = Wish(-priority, created, next(self._ties), run, move)
         lane.add(wish)
         if lane.best is wish:
             self._node.line_up(lane)
             self._pump()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is offered in here gets places by its turns, whatever was offered first."""
+        pumping, self._pumping = self._pumping, True
+        try:
+            yield
+        finally:
+            self._pumping = pumping
+        self._pump()
 
     def take(self, run: str, agent: str, key: str | None) -> bool:
         """A place for `run`, which is to begin, at once, or False. Never overtakes runs that wait for a place."""
@@ -79,10 +95,10 @@ class Dispatcher:
         """`run` no longer wants to move."""
         lane = self._offered.get(run)
         if lane is not None:
-            self._leave_lane(run, lane)
+            queue = self._leave_lane(run, lane)
             self._pass_on(lane)
             self._pump()
-            self._shorter(lane.agent)
+            self._shorter(queue)
 
     def release(self, run: str) -> None:
         """`run` gives its place back."""
@@ -128,6 +144,14 @@ class Dispatcher:
         """How many runs of `agent` wait for a place."""
         return self._offered_of[agent]
 
+    def beginning_of(self, queue: Queue) -> int:
+        """How many runs of `queue` wait for a place."""
+        return self._beginning_of[queue]
+
+    def has_room(self, agent: str) -> bool:
+        """True when a run of `agent` may begin, as long as no limit of its own key is used up."""
+        return self._node.room > 0 and all(door.room > 0 for door in self._limits.doors(agent, None, begins=True))
+
     def is_moving(self, run: str) -> bool:
         """True while `run` holds a place."""
         return run in self._moving
@@ -163,10 +187,10 @@ class Dispatcher:
         for door in (self._node, *lane.doors):
             door.turns.take(wish.rank, lane.tenant)
         self._enter(wish.run, lane.doors)
-        self._leave_lane(wish.run, lane)
+        queue = self._leave_lane(wish.run, lane)
         if lane.wishes:
             self._node.line_up(lane)
-        self._shorter(lane.agent)
+        self._shorter(queue)
         wish.move()
 
     def _enter(self, run: str, doors: tuple[Door, ...]) -> None:
@@ -175,11 +199,20 @@ class Dispatcher:
         for door in doors:
             door.enter()
 
-    def _leave_lane(self, run: str, lane: Lane) -> None:
-        del self._offered[run], lane.wishes[run]
+    def _leave_lane(self, run: str, lane: Lane) -> Queue:
+        wish = lane.wishes.pop(run)
+        queue = Queue(lane.agent, -wish.rank, lane.tenant)
+        del self._offered[run]
         self._offered_of[lane.agent] -= 1
-        if lane.wishes:
-            return
+        if lane.begins:
+            self._beginning_of[queue] -= 1
+            if not self._beginning_of[queue]:
+                del self._beginning_of[queue]
+        if not lane.wishes:
+            self._forget(lane)
+        return queue
+
+    def _forget(self, lane: Lane) -> None:
         lane.entry = None
         del self._lanes[lane.id]
         for door in lane.doors:

@@ -34,6 +34,7 @@ class Lane:
         self.id = agent, key, begins
         self.agent = agent
         self.tenant = key or ""
+        self.begins = begins
         self.doors = doors
         #: those that wait, by run
         self.wishes: dict[str, Wish] = {}

@@ -7,7 +7,7 @@ It knows no store by name, no tool and no protocol. What is in which file:
     leases          which shards are ours
     needs           who can run what lies in them, while versions change
     handover        giving shards up
-    ownership       which of their runs must move
+    ownership       which of their runs must move; queues says which of those that are queued
     mailroom        what comes from the store, and to whom it goes
     alarms, due     when to look up, and for which run
     dispatch        who may move next
@@ -101,7 +101,7 @@ class Kernel:
         self.membership = Membership(self)
         self.limits = AgentLimits(self)
         self.dispatcher = Dispatcher(
-            settings.moving_most, self.limits, weights=settings.weights, shorter=self.ownership.queue_shorter
+            settings.moving_most, self.limits, weights=settings.weights, shorter=self.ownership.queues.shorter
         )
         #: what this node did since it started
         self.steps_done = 0

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 from perdure.errors import StoreBusy
-from perdure.store.contract import Cursor, Programs, Signal, Store
+from perdure.store.contract import Cursor, Programs, Queue, QueuePage, Signal, Store
 from perdure.values.clock import Clock
 from perdure.values.events import Event
 from perdure.values.runs import Run
@@ -56,10 +56,13 @@ class PatientReads:
     async def run_signals(self, run: str) -> list[Signal]:
         return await self.keep_trying(lambda: self._store.run_signals(run))
 
+    async def queues(self, agent: str, limit: int, *, after: Queue | None = None) -> list[Queue]:
+        return await self.keep_trying(lambda: self._store.queues(agent, limit, after=after))
+
     async def ready(
-        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
-    ) -> list[Run]:
-        return await self.keep_trying(lambda: self._store.ready(shards, limit, programs=programs, after=after))
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, *, programs: Programs = None
+    ) -> list[QueuePage]:
+        return await self.keep_trying(lambda: self._store.ready(shards, queues, each, programs=programs))
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         return await self.keep_trying(lambda: self._store.active(shards))

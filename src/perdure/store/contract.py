@@ -20,7 +20,7 @@ Nothing here knows about agents, steps or retries.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -155,6 +155,14 @@ class Transaction:
     exchange: Exchange | None = None
 
 
+class Queue(NamedTuple):
+    """What one tenant (a concurrency key, or '' for runs without one) has queued at an agent in one priority, by age."""
+
+    agent: str
+    priority: int
+    tenant: str
+
+
 class Lease(NamedTuple):
     """One claimed shard."""
 
@@ -254,11 +262,19 @@ DEAD_KEPT_SECONDS = 3600.0
 #: What is left over when a limit cannot be divided evenly goes round among those who want more, each for so long.
 TURN_SECONDS = 5.0
 
-#: How far a reader of signals is. Only the store that gave it can read it; None is the beginning.
+#: How far a reader of signals, or of a queue, is. Only the store that gave it can read it; None is the beginning.
 Cursor: TypeAlias = object
 
 #: What a node can run, as (agent, version); None means anything.
 Programs: TypeAlias = Collection[tuple[str, str]] | None
+
+
+class QueuePage(NamedTuple):
+    """Some runs of a queue, oldest first, and where to read on; a cursor of None is the end."""
+
+    queue: Queue
+    runs: list[Run]
+    after: Cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +361,19 @@ class Store(Protocol):
     async def ask(self, id: str) -> Ask | None:
         """One ask, or None."""
 
-    async def ready(
-        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
-    ) -> list[Run]:
-        """Queued runs of these shards that can begin, by priority (high first), then age; one of each free session.
+    async def queues(self, agent: str, limit: int, *, after: Queue | None = None) -> list[Queue]:
+        """Queues of the agent, in whatever shards, by priority (high first), then tenant; those that come after `after`.
 
-        Runs of other programs than `programs` are left out once their row says that they wait. Only those that come
-        after the run `after` in this order, if it is given.
+        Quick, however many runs there are in them; perhaps there is none that could begin.
+        """
+
+    async def ready(
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, *, programs: Programs = None
+    ) -> list[QueuePage]:
+        """Of each of these queues, read on from its cursor, the first `each` runs of these shards that can begin.
+
+        That is one of each free session, and none that is paused; runs of other programs than `programs` are left out
+        once their row says that they wait. Pages come as the queues were given, those without runs too.
         """
 
     async def active(self, shards: Iterable[str]) -> list[Run]:

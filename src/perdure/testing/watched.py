@@ -22,7 +22,7 @@ from perdure.values.json import encode
 
 _READS = frozenset(
     {"run", "runs", "run_by_key", "events", "state", "session_active", "session_next", "signals", "run_signals", "asks",
-     "ask", "ready", "active", "due", "next_due", "nodes"}
+     "ask", "queues", "ready", "active", "due", "next_due", "nodes"}
 )  # fmt: skip
 
 #: What may act only after it was recorded, whatever the code under test thinks of it.
@@ -99,7 +99,10 @@ class WatchedStore:
         return result
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
+        self.__dict__[name] = watched = self._watch(name, getattr(self._store, name))  # asked for thousands of times
+        return watched
+
+    def _watch(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         if name not in _READS:
             return method
         return lambda *args, **options: self._around("read", lambda: method(*args, **options))

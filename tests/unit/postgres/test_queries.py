@@ -20,8 +20,8 @@ FILES = {"commit", "read", "shards", "nodes", "quotas", "check", "facts", "excha
 #: A node's questions, each many times a second: answered from indexes, in the order of the index where there is a limit.
 ASKED_OFTEN = {
     "run": "runs_id", "run_by_key": "runs_idempotent", "session_active": "runs_active", "session_next": "runs_next",
-    "active": "runs_running", "ready": "runs_queued", "due": "runs_due", "next_due": "runs_due", "events": "events_pkey",
-    "signals": "signals_pkey", "run_signals": "signals_run", "ask": "asks_id", "state": "state_pkey",
+    "active": "runs_running", "queues": "runs_queued", "ready": "runs_queued", "due": "runs_due", "next_due": "runs_due",
+    "events": "events_pkey", "signals": "signals_pkey", "run_signals": "signals_run", "ask": "asks_id", "state": "state_pkey",
 }  # fmt: skip
 
 #: 100,000 runs of 20 agents with 16 shards each: most have ended, some wait, a few are queued. And what goes with them.

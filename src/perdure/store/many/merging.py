@@ -10,6 +10,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any, TypeVar
 
+from perdure.store.contract import Queue
 from perdure.values.runs import Run
 
 T = TypeVar("T")
@@ -25,9 +26,9 @@ def age(run: Run) -> tuple[int, str]:
     return run.created, run.id
 
 
-def turn(run: Run) -> tuple[int, int, str]:
-    """By priority, then age."""
-    return -run.priority, run.created, run.id
+def priority(queue: Queue) -> tuple[int, str]:
+    """By priority, then tenant."""
+    return -queue.priority, queue.tenant
 
 
 def earliest(run: Run) -> tuple[int, str]:

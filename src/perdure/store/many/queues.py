@@ -1,28 +1,25 @@
 """What do owners of shards ask? Of each database what concerns the shards that live there.
 
-A queue is read on from one of its runs. Only one database knows that run: the others are read on from the last run that
-this reader had of them, or from the beginning when it had none.
+A queue is read on in each database from the last run that this reader had of it, or from the beginning when it had none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
-from perdure.store.contract import Cursor, Programs, Signal
+from perdure.store.contract import Cursor, Programs, Queue, QueuePage, Signal
 from perdure.store.many.finding import Finding
 from perdure.store.many.members import Members
-from perdure.store.many.merging import earliest, merged, turn
+from perdure.store.many.merging import age, earliest, merged, priority
 from perdure.store.many.places import Places
 from perdure.store.many.signal_ids import given_id
 from perdure.store.member import Member
 from perdure.values.runs import Run
 
 T = TypeVar("T")
-
-#: Pages whose readers may come back.
-_PAGES_MAX = 1024
 
 
 class Queues:
@@ -32,8 +29,6 @@ class Queues:
         self._members = members
         self._places = places
         self._finding = finding
-        #: last run of a page -> the last run of each database up to there
-        self._pages: dict[str, dict[int, str]] = {}
 
     async def signals(self, shards: Iterable[str], after: Cursor, limit: int) -> tuple[list[Signal], Cursor]:
         """As the contract says; the cursor has one of each database."""
@@ -52,23 +47,29 @@ class Queues:
         place, signals = await self._finding.of_run(run, lambda store: store.run_signals(run))
         return [given_id(signal, place) for signal in signals]
 
-    async def ready(self, shards: Iterable[str], limit: int, programs: Programs, after: str | None) -> list[Run]:
+    async def queues(self, agent: str, limit: int, after: Queue | None) -> list[Queue]:
         """As the contract says."""
-        anchor = None if after is None else await self._finding.run(after)
-        last = {} if after is None else self._pages.get(after, {})
+        stores = self._members.stores
+        pages = await asyncio.gather(*(store.queues(agent, limit, after=after) for store in stores))
+        return sorted({queue for page in pages for queue in page}, key=priority)[:limit]
 
-        async def read(store: Member, place: int, owned: list[str]) -> list[Run]:
-            if after is None or anchor is None:
-                return await store.ready(owned, limit, programs=programs)
-            home = self._places.of(anchor.shard)
-            if place == home or place in last:
-                return await store.ready(owned, limit, programs=programs, after=after if place == home else last[place])
-            return await _behind(store, owned, limit, programs, anchor)
+    async def ready(
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, programs: Programs
+    ) -> list[QueuePage]:
+        """As the contract says; a cursor has one of each database that was not read to its end."""
 
-        pages = await self._ask(shards, read)
-        runs = merged(pages.values(), turn, limit)
-        self._remember(runs, {run.id: place for place, page in pages.items() for run in page}, last)
-        return runs
+        async def read(store: Member, place: int, owned: list[str]) -> dict[Queue, QueuePage]:
+            places = {queue: dict(after) if isinstance(after, tuple) else None for queue, after in queues.items()}
+            asked = {
+                queue: None if at is None else at[place] for queue, at in places.items() if at is None or place in at
+            }
+            return {page.queue: page for page in await store.ready(owned, asked, each, programs=programs)}
+
+        read_pages = await self._ask(shards, read)
+        return [
+            _page(queue, {place: pages[queue] for place, pages in read_pages.items() if queue in pages}, after, each)
+            for queue, after in queues.items()
+        ]
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         """As the contract says."""
@@ -90,20 +91,16 @@ class Queues:
         answers = await asyncio.gather(*(call(self._members.stores[place], place, names) for place, names in owned))
         return {place: answer for (place, _), answer in zip(owned, answers, strict=True)}
 
-    def _remember(self, runs: list[Run], places: dict[str, int], before: dict[int, str]) -> None:
-        if not runs:
-            return
-        if len(self._pages) >= _PAGES_MAX:
-            self._pages.pop(next(iter(self._pages)))
-        self._pages[runs[-1].id] = before | {places[run.id]: run.id for run in runs}
 
-
-async def _behind(store: Member, owned: list[str], limit: int, programs: Programs, anchor: Run) -> list[Run]:
-    """The first `limit` runs behind one that another database has."""
-    asked = limit
-    while True:
-        page = await store.ready(owned, asked, programs=programs)
-        behind = [run for run in page if turn(run) > turn(anchor)]
-        if len(behind) >= limit or len(page) < asked:
-            return behind[:limit]
-        asked *= 2
+def _page(queue: Queue, pages: Mapping[int, QueuePage], after: Cursor, each: int) -> QueuePage:
+    """What several databases have of one queue, by age."""
+    places = {run.id: place for place, page in pages.items() for run in page.runs}
+    runs = merged([page.runs for page in pages.values()], age, each)
+    taken = Counter(places[run.id] for run in runs)
+    before = dict(after) if isinstance(after, tuple) else {}
+    cursors = {
+        place: page.runs[taken[place] - 1].id if taken[place] else before.get(place)
+        for place, page in pages.items()
+        if page.after is not None or taken[place] < len(page.runs)
+    }
+    return QueuePage(queue, runs, tuple(cursors.items()) or None)

@@ -20,6 +20,8 @@ from perdure.store.contract import (
     Lease,
     Node,
     Programs,
+    Queue,
+    QueuePage,
     QuotaWish,
     RateWish,
     RunFilter,
@@ -124,10 +126,13 @@ class ManyStores:
     async def ask(self, id: str) -> Ask | None:
         return await self._finding.first(lambda store: store.ask(id))
 
+    async def queues(self, agent: str, limit: int, *, after: Queue | None = None) -> list[Queue]:
+        return await self._queues.queues(agent, limit, after)
+
     async def ready(
-        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
-    ) -> list[Run]:
-        return await self._queues.ready(shards, limit, programs, after)
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, *, programs: Programs = None
+    ) -> list[QueuePage]:
+        return await self._queues.ready(shards, queues, each, programs)
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         return await self._queues.active(shards)

@@ -6,7 +6,7 @@ Written on its own, sharing no logic with the other stores: what they are compar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,6 +19,8 @@ from perdure.store.contract import (
     Lease,
     Node,
     Programs,
+    Queue,
+    QueuePage,
     QuotaWish,
     RateWish,
     RunFilter,
@@ -34,6 +36,7 @@ from perdure.store.memory.backlog import backlog
 from perdure.store.memory.commit import Commit
 from perdure.store.memory.data import Data, Journal, Ownership
 from perdure.store.memory.nodes import Nodes
+from perdure.store.memory.queues import queues_of, ready
 from perdure.store.memory.quotas import Quotas
 from perdure.store.memory.statements import MemorySql
 from perdure.values.clock import Clock, SystemClock
@@ -136,22 +139,13 @@ class MemoryStore:
     async def ask(self, id: str) -> Ask | None:
         return self._data.asks.get(id)
 
+    async def queues(self, agent: str, limit: int, *, after: Queue | None = None) -> list[Queue]:
+        return queues_of(self._data, agent, limit, after)
+
     async def ready(
-        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
-    ) -> list[Run]:
-        best: dict[object, Journal] = {}
-        for journal in self._of(RunStatus.QUEUED, set(shards)):
-            if journal.session is None:
-                best[journal.row.id] = journal
-            elif journal.session not in self._data.begun:
-                best[journal.session] = min(journal, best.get(journal.session, journal), key=_turn)
-        heads: Iterable[Journal] = sorted(best.values(), key=_turn)
-        if programs is not None:
-            heads = [head for head in heads if head.row.wait is None or _program(head) in programs]
-        if after is not None:
-            last = _turn(self._data.journals[after])
-            heads = [head for head in heads if _turn(head) > last]
-        return [head.run for head in islice(heads, limit)]
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, *, programs: Programs = None
+    ) -> list[QueuePage]:
+        return ready(self._data, set(shards), queues, each, programs)
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         return [journal.run for journal in sorted(self._of(RunStatus.RUNNING, set(shards)), key=_arrival)]

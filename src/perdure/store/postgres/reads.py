@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from perdure.store.contract import Ask, Backlog, Programs, RunFilter
+from perdure.store.contract import Ask, Backlog, Cursor, Programs, Queue, QueuePage, RunFilter
+from perdure.store.pages import pages, place_of
 from perdure.store.postgres.connections import Connections
 from perdure.store.queries import load_queries
 from perdure.store.rows import ask_of, run_of
@@ -68,10 +69,24 @@ class Reads:
         """Runs of these shards with status running."""
         return [run_of(row) for row in await self._fetch(_SQL["active"], {"shards": list(shards)})]
 
-    async def ready(self, shards: Iterable[str], limit: int, programs: Programs, after: str | None) -> list[Run]:
-        """Queued runs whose session is free, by priority, then age."""
-        values = _owned(shards, programs) | {"limit": limit, "after": after}
-        return [run_of(row) for row in await self._fetch(_SQL["ready"], values)]
+    async def queues(self, agent: str, limit: int, after: Queue | None) -> list[Queue]:
+        """Queues of the agent behind `after`, by priority, then tenant."""
+        priority, tenant = place_of(after)
+        values = {"agent": agent, "priority": priority, "tenant": tenant, "limit": limit}
+        return [Queue(*row) for row in await self._fetch(_SQL["queues"], values)]
+
+    async def ready(
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, programs: Programs
+    ) -> list[QueuePage]:
+        """The first runs of each queue that can begin."""
+        asked = {
+            "queue_agents": [queue.agent for queue in queues],
+            "priorities": [queue.priority for queue in queues],
+            "tenants": [queue.tenant for queue in queues],
+            "afters": list(queues.values()),
+        }
+        rows = await self._fetch(_SQL["ready"], _owned(shards, programs) | asked | {"each": each})
+        return pages(queues, map(run_of, rows), each)
 
     async def due(self, shards: Iterable[str], until: int, limit: int, programs: Programs) -> list[Run]:
         """Waiting runs with wake_at <= until, earliest first."""

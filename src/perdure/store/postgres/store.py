@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from perdure.store.contract import (
     Ask,
@@ -12,6 +12,8 @@ from perdure.store.contract import (
     Lease,
     Node,
     Programs,
+    Queue,
+    QueuePage,
     QuotaWish,
     RateWish,
     RunFilter,
@@ -134,10 +136,13 @@ class PostgresStore:
     async def ask(self, id: str) -> Ask | None:
         return await self._reads.ask(id)
 
+    async def queues(self, agent: str, limit: int, *, after: Queue | None = None) -> list[Queue]:
+        return await self._reads.queues(agent, limit, after)
+
     async def ready(
-        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
-    ) -> list[Run]:
-        return await self._reads.ready(shards, limit, programs, after)
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, *, programs: Programs = None
+    ) -> list[QueuePage]:
+        return await self._reads.ready(shards, queues, each, programs)
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         return await self._reads.active(shards)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apsw
 
-from perdure.store.contract import Ask, Backlog, Cursor, Programs, RunFilter, Signal
+from perdure.store.contract import Ask, Backlog, Cursor, Programs, Queue, QueuePage, RunFilter, Signal
+from perdure.store.pages import pages, place_of
 from perdure.store.queries import load_queries
 from perdure.store.rows import ask_of, run_of, signal_of
 from perdure.values.json import encode
@@ -70,10 +71,20 @@ def active(db: apsw.Connection, shards: Iterable[str]) -> list[Run]:
     return [run_of(row) for row in db.execute(_SQL["active"], {"shards": encode(list(shards))})]
 
 
-def ready(db: apsw.Connection, shards: Iterable[str], limit: int, programs: Programs, after: str | None) -> list[Run]:
-    """Queued runs whose session is free, by priority, then age."""
-    values = _owned(shards, programs) | {"limit": limit, "after": after}
-    return [run_of(row) for row in db.execute(_SQL["ready"], values)]
+def queues(db: apsw.Connection, agent: str, limit: int, after: Queue | None) -> list[Queue]:
+    """Queues of the agent behind `after`, by priority, then tenant."""
+    priority, tenant = place_of(after)
+    values = {"agent": agent, "priority": priority, "tenant": tenant, "limit": limit}
+    return [Queue(*row) for row in db.execute(_SQL["queues"], values)]
+
+
+def ready(
+    db: apsw.Connection, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, programs: Programs
+) -> list[QueuePage]:
+    """The first runs of each queue that can begin."""
+    asked = encode([(*queue, after) for queue, after in queues.items()])
+    values = _owned(shards, programs) | {"queues": asked, "each": each}
+    return pages(queues, (run_of(row) for row in db.execute(_SQL["ready"], values)), each)
 
 
 def due(db: apsw.Connection, shards: Iterable[str], until: int, limit: int, programs: Programs) -> list[Run]:

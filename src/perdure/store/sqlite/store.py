@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from perdure.errors import InvalidSetting
 from perdure.store.contract import (
@@ -13,6 +13,8 @@ from perdure.store.contract import (
     Lease,
     Node,
     Programs,
+    Queue,
+    QueuePage,
     QuotaWish,
     RateWish,
     RunFilter,
@@ -125,10 +127,13 @@ class SqliteStore:
     async def ask(self, id: str) -> Ask | None:
         return self._database.read(reads.ask, id)
 
+    async def queues(self, agent: str, limit: int, *, after: Queue | None = None) -> list[Queue]:
+        return self._database.read(reads.queues, agent, limit, after)
+
     async def ready(
-        self, shards: Iterable[str], limit: int, *, programs: Programs = None, after: str | None = None
-    ) -> list[Run]:
-        return self._database.read(reads.ready, shards, limit, programs, after)
+        self, shards: Iterable[str], queues: Mapping[Queue, Cursor], each: int, *, programs: Programs = None
+    ) -> list[QueuePage]:
+        return self._database.read(reads.ready, shards, queues, each, programs)
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         return self._database.read(reads.active, shards)

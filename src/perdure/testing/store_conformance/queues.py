@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from perdure.store.contract import Backlog, Signal, Transaction
+from perdure.store.contract import Backlog, Queue, Signal, Transaction
 from perdure.testing.store_conformance.bench import SHARD, Bench, StoreTests
 from perdure.values.runs import RunStatus
 
@@ -15,21 +15,45 @@ OTHER = "buyer/2"
 class QueueTests(StoreTests):
     """What holds for the questions a shard's owner asks."""
 
-    def test_ready_runs_come_by_priority_then_age(self, tmp_path: Path) -> None:
-        """Over all the shards that are asked for, and no others."""
+    def test_queues_come_by_priority_then_tenant(self, tmp_path: Path) -> None:
+        """One for each tenant and priority in which an agent has queued runs, in whatever shards, from any of them on."""
 
         async def scenario(bench: Bench) -> None:
-            await bench.queue("run_1")
-            await bench.queue("run_2", shard=OTHER)
-            await bench.queue("run_3", priority=1)
-            await bench.queue("run_4", shard=OTHER, priority=1)
-            await bench.queue("run_5", shard="buyer/3", priority=9)
-            await bench.queue("run_6", priority=-1)
-            await bench.begin("run_7")
-            assert await _ready(bench, [SHARD, OTHER]) == ["run_3", "run_4", "run_1", "run_2", "run_6"]
-            assert await _ready(bench, [SHARD, OTHER], limit=3) == ["run_3", "run_4", "run_1"]
-            assert await _ready(bench, [OTHER]) == ["run_4", "run_2"]
-            assert await _ready(bench, []) == []
+            store = bench.store
+            assert await store.queues("buyer", 10) == []
+            rows = [("b", 0), ("a", 0), (None, 0), ("", 0), ("b", 7), ("é", 7), ("Z", -1), ("a", 0)]
+            for number, (tenant, priority) in enumerate(rows):
+                shard = (SHARD, OTHER)[number % 2]
+                await bench.queue(f"run_{number}", concurrency_key=tenant, priority=priority, shard=shard)
+            await bench.queue("run_x", agent="seller", concurrency_key="c")
+            await bench.begin("run_y", concurrency_key="y", priority=9)
+            queues = [Queue("buyer", *row) for row in ((7, "b"), (7, "é"), (0, ""), (0, "a"), (0, "b"), (-1, "Z"))]
+            assert await store.queues("buyer", 10) == queues
+            assert await store.queues("buyer", 4) == queues[:4]
+            for number, queue in enumerate(queues):
+                assert await store.queues("buyer", 2, after=queue) == queues[number + 1 : number + 3]
+            assert await store.queues("buyer", 9, after=Queue("buyer", 3, "gone")) == queues[2:]
+
+        self.play(tmp_path, scenario)
+
+    def test_of_each_queue_come_the_oldest(self, tmp_path: Path) -> None:
+        """So many of each, however long another one is; of the shards that are asked for, and no others."""
+
+        async def scenario(bench: Bench) -> None:
+            for number in range(1, 7):
+                await bench.queue(f"run_{number}", concurrency_key="long", shard=(SHARD, OTHER)[number % 2])
+            await bench.queue("run_7")
+            await bench.queue("run_8", priority=1)
+            await bench.queue("run_9", concurrency_key="long", shard="buyer/3")
+            await bench.begin("run_10")
+            assert await _ready(bench, [SHARD, OTHER], 2) == [["run_8"], ["run_7"], ["run_1", "run_2"]]
+            assert await _ready(bench, [OTHER], 2) == [[], [], ["run_1", "run_3"]]
+            assert await _ready(bench, [], 2) == [[], [], []]
+            plain, long = Queue("buyer", 0, ""), Queue("buyer", 0, "long")
+            pages = await bench.store.ready([SHARD, OTHER], {long: None, Queue("seller", 0, ""): None, plain: None}, 1)
+            assert [page.queue for page in pages] == [long, Queue("seller", 0, ""), plain]
+            assert [[run.id for run in page.runs] for page in pages] == [["run_1"], [], ["run_7"]]
+            assert await bench.store.ready([SHARD], {}, 5) == []
 
         self.play(tmp_path, scenario)
 
@@ -42,24 +66,41 @@ class QueueTests(StoreTests):
             await bench.queue("run_3", session="free")
             await bench.queue("run_4", session="free", priority=1)
             await bench.queue("run_5")
-            assert await _ready(bench, [SHARD]) == ["run_4", "run_5"]
+            assert await _ready(bench, [SHARD]) == [[], ["run_4"], ["run_5"]]
             await bench.move("run_1", RunStatus.SUCCEEDED)
-            assert await _ready(bench, [SHARD]) == ["run_2", "run_4", "run_5"]
-            assert await _ready(bench, [SHARD], limit=1) == ["run_2"]
+            assert await _ready(bench, [SHARD]) == [["run_2"], ["run_4"], ["run_5"]]
 
         self.play(tmp_path, scenario)
 
-    def test_a_queue_is_read_on_from_any_of_its_runs(self, tmp_path: Path) -> None:
-        """In the same order, over all shards, whatever became of that run meanwhile."""
+    def test_a_paused_run_is_not_ready(self, tmp_path: Path) -> None:
+        """However many there are: those behind them are."""
 
         async def scenario(bench: Bench) -> None:
-            for number, priority in enumerate((0, 5, 0, 5, -2), 1):
-                await bench.queue(f"run_{number}", priority=priority, shard=OTHER if number == 3 else SHARD)
-            assert await _ready(bench, [SHARD, OTHER]) == ["run_2", "run_4", "run_1", "run_3", "run_5"]
-            assert await _ready(bench, [SHARD, OTHER], limit=2, after="run_4") == ["run_1", "run_3"]
-            await bench.move("run_4", RunStatus.WAITING)
-            assert await _ready(bench, [SHARD, OTHER], after="run_4") == ["run_1", "run_3", "run_5"]
-            assert await _ready(bench, [SHARD, OTHER], after="run_5") == []
+            for number in (1, 2, 3):
+                await bench.queue(f"run_{number}")
+            for run in ("run_1", "run_2"):
+                await bench.move(run, RunStatus.QUEUED, reason="why", wait={"kind": "pause"})
+            assert await _ready(bench, [SHARD], 1) == [["run_3"]]
+
+        self.play(tmp_path, scenario)
+
+    def test_a_queue_is_read_on_from_where_its_last_page_ended(self, tmp_path: Path) -> None:
+        """To its end, over all shards, whatever became of its runs meanwhile; nothing comes twice and nothing is missed."""
+
+        async def scenario(bench: Bench) -> None:
+            queue, shards = Queue("buyer", 0, "t"), [SHARD, OTHER]
+            for number in range(1, 8):
+                shard = (SHARD, OTHER)[number in {2, 5, 6}]
+                await bench.queue(f"run_{number}", concurrency_key="t", shard=shard)
+            [page] = await bench.store.ready(shards, {queue: None}, 3)
+            assert [run.id for run in page.runs] == ["run_1", "run_2", "run_3"]
+            for run in ("run_1", "run_3"):
+                await bench.move(run, RunStatus.WAITING)
+            [page] = await bench.store.ready(shards, {queue: page.after}, 3)
+            assert [run.id for run in page.runs] == ["run_4", "run_5", "run_6"]
+            await bench.queue("run_8", concurrency_key="t", shard=OTHER)
+            [page] = await bench.store.ready(shards, {queue: page.after}, 3)
+            assert ([run.id for run in page.runs], page.after) == (["run_7", "run_8"], None)
 
         self.play(tmp_path, scenario)
 
@@ -70,11 +111,11 @@ class QueueTests(StoreTests):
             ours = [("buyer", "v1"), ("seller", "v2")]
             for number, version in enumerate(("v2", "v2", "v1", "v1"), 1):
                 await bench.queue(f"run_{number}", version=version)
-            assert await _ready(bench, [SHARD], limit=3, programs=ours) == ["run_1", "run_2", "run_3"]
+            assert await _ready(bench, [SHARD], 3, programs=ours) == [["run_1", "run_2", "run_3"]]
             for run in ("run_1", "run_2", "run_3"):
                 await bench.move(run, RunStatus.QUEUED, reason="why", wait={"kind": "worker"})
-            assert await _ready(bench, [SHARD], limit=3, programs=ours) == ["run_3", "run_4"]
-            assert await _ready(bench, [SHARD], limit=3) == ["run_1", "run_2", "run_3"]
+            assert await _ready(bench, [SHARD], 3, programs=ours) == [["run_3", "run_4"]]
+            assert await _ready(bench, [SHARD], 3) == [["run_1", "run_2", "run_3"]]
             for moment, run in enumerate(("run_1", "run_2", "run_3", "run_4"), 1):
                 await bench.move(run, RunStatus.WAITING, wake_at=moment)
             due = await bench.store.due([SHARD], 9, 1, programs=ours)
@@ -147,8 +188,11 @@ class QueueTests(StoreTests):
         self.play(tmp_path, scenario)
 
 
-async def _ready(bench: Bench, shards: list[str], limit: int = 10, **narrower: Any) -> list[str]:
-    return [run.id for run in await bench.store.ready(shards, limit, **narrower)]
+async def _ready(bench: Bench, shards: list[str], each: int = 10, **narrower: Any) -> list[list[str]]:
+    """Of each queue of the buyer what is ready."""
+    queues = await bench.store.queues("buyer", 100)
+    pages = await bench.store.ready(shards, dict.fromkeys(queues), each, **narrower)
+    return [[run.id for run in page.runs] for page in pages]
 
 
 async def _due(bench: Bench, until: int, limit: int = 10) -> list[str]:

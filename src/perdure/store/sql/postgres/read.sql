@@ -26,43 +26,64 @@ order by priority desc, key limit 1;
 -- Runs that some owner of these shards had in hand.
 select * from perdure.runs_now where shard = any(%(shards)s) and status = 'running' order by key;
 
--- name: ready
--- Queued runs whose session is free, one for each session; the best of each shard, then the best of those.
--- Those of unknown programs only until their row says so.
-with best as (
-    select first.key, first.priority from unnest(%(shards)s::text[]) as owned (shard)
-    cross join lateral (
-        select run.key, run.priority from perdure.runs as run
-        where run.shard = owned.shard and run.status = 'queued'
-        and (
-            %(after)s::text is null
-            or (-run.priority, run.key) > (
-                select -last.priority, last.key from perdure.runs as last where last.id = %(after)s
-            )
+-- name: queues
+-- What tenants have queued at an agent, by priority; from one to the next by the index, however long they are.
+with recursive queue (priority, tenant) as (
+    select %(priority)s::bigint, %(tenant)s::text collate "C"
+    union all
+    select next.priority, next.tenant from queue cross join lateral (
+        (
+            select run.priority, coalesce(run.concurrency_key, '') as tenant from perdure.runs as run
+            where run.agent = %(agent)s and run.status = 'queued' and run.priority = queue.priority
+                and coalesce(run.concurrency_key, '') > queue.tenant
+            order by run.priority desc, coalesce(run.concurrency_key, '') limit 1
         )
-        and (
-            %(agents)s::text[] is null or run.wait is null
+        union all
+        (
+            select run.priority, coalesce(run.concurrency_key, '') from perdure.runs as run
+            where run.agent = %(agent)s and run.status = 'queued' and run.priority < queue.priority
+            order by run.priority desc, coalesce(run.concurrency_key, '') limit 1
+        )
+        limit 1
+    ) as next
+)
+select %(agent)s::text, priority, tenant from queue offset 1 limit %(limit)s;
+
+-- name: ready
+-- The first runs of some queues that can begin. Those of unknown programs only until their row says so.
+select runs_now.* from unnest(
+    %(queue_agents)s::text[], %(priorities)s::bigint[], %(tenants)s::text[], %(afters)s::text[]
+) as queue (agent, priority, tenant, after)
+cross join lateral (
+    select run.key from perdure.runs as run
+    where run.status = 'queued' and run.agent = queue.agent and run.priority = queue.priority
+    and coalesce(run.concurrency_key, '') = queue.tenant
+    and run.key > coalesce((select last.key from perdure.runs as last where last.id = queue.after), 0)
+    and run.shard = any(%(shards)s)
+    and (
+        run.wait is null
+        or run.wait::json ->> 'kind' is distinct from 'pause' and (
+            %(agents)s::text[] is null
             or (run.agent, run.version) in (select * from unnest(%(agents)s::text[], %(versions)s::text[]))
         )
-        and (
-            run.session is null
-            or run.key = (
-                select other.key from perdure.runs as other
-                where other.agent = run.agent and other.session = run.session and other.status = 'queued'
-                order by other.priority desc, other.key limit 1
-            )
-            and not exists (
-                select from perdure.runs as other
-                where other.agent = run.agent and other.session = run.session
-                    and other.status in ('running', 'waiting', 'paused', 'quarantined')
-            )
+    )
+    and (
+        run.session is null
+        or run.key = (
+            select other.key from perdure.runs as other
+            where other.agent = run.agent and other.session = run.session and other.status = 'queued'
+            order by other.priority desc, other.key limit 1
         )
-        order by run.priority desc, run.key limit %(limit)s
-    ) as first
-    order by first.priority desc, first.key limit %(limit)s
-)
-select runs_now.* from best join perdure.runs_now on runs_now.key = best.key
-order by best.priority desc, best.key;
+        and not exists (
+            select from perdure.runs as other
+            where other.agent = run.agent and other.session = run.session
+                and other.status in ('running', 'waiting', 'paused', 'quarantined')
+        )
+    )
+    order by run.key limit %(each)s
+) as first
+join perdure.runs_now on runs_now.key = first.key
+order by first.key;
 
 -- name: due
 -- Waiting runs whose timer is due: the earliest of each shard, then the earliest of those.

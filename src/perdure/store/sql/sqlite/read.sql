@@ -31,22 +31,46 @@ where key in (
 )
 order by key;
 
+-- name: queues
+-- What tenants have queued at an agent, by priority; from one to the next by the index, however long they are.
+with recursive queue (priority, tenant) as (
+    select :priority, :tenant
+    union all
+    select next.priority, coalesce(next.concurrency_key, '')
+    from queue join perdure_runs as next on next.key = coalesce(
+        (
+            select run.key from perdure_runs as run
+            where run.agent = :agent and run.status = 'queued' and run.priority = queue.priority
+                and coalesce(run.concurrency_key, '') > queue.tenant
+            order by coalesce(run.concurrency_key, ''), run.key limit 1
+        ),
+        (
+            select run.key from perdure_runs as run
+            where run.agent = :agent and run.status = 'queued' and run.priority < queue.priority
+            order by run.priority desc, coalesce(run.concurrency_key, '') limit 1
+        )
+    )
+    limit :limit + 1
+)
+select :agent, priority, tenant from queue limit -1 offset 1;
+
 -- name: ready
--- Queued runs whose session is free, one for each session; the best of each shard, then the best of those.
--- Those of unknown programs only until their row says so.
+-- The first runs of some queues that can begin. Those of unknown programs only until their row says so.
 select * from perdure_runs_now
 where key in (
-    select best.key from json_each(:shards) as owned
-    join perdure_runs as best on best.key in (
+    select first.key from json_each(:queues) as queue
+    join perdure_runs as first on first.key in (
         select run.key from perdure_runs as run
-        where run.shard = owned.value and run.status = 'queued'
+        where run.status = 'queued' and run.agent = queue.value ->> 0 and run.priority = queue.value ->> 1
+        and coalesce(run.concurrency_key, '') = queue.value ->> 2
+        and run.key > coalesce((select last.key from perdure_runs as last where last.id = queue.value ->> 3), 0)
+        and run.shard in (select value from json_each(:shards))
         and (
-            :after is null
-            or (-run.priority, run.key) > (select -last.priority, last.key from perdure_runs as last where last.id = :after)
-        )
-        and (
-            :programs is null or run.wait is null
-            or (run.agent, run.version) in (select value ->> 0, value ->> 1 from json_each(:programs))
+            run.wait is null
+            or run.wait ->> '$.kind' is not 'pause' and (
+                :programs is null
+                or (run.agent, run.version) in (select value ->> 0, value ->> 1 from json_each(:programs))
+            )
         )
         and (
             run.session is null
@@ -62,11 +86,10 @@ where key in (
                     and other.status in ('running', 'waiting', 'paused', 'quarantined')
             )
         )
-        order by run.priority desc, run.key limit :limit
+        order by run.key limit :each
     )
-    order by best.priority desc, best.key limit :limit
 )
-order by priority desc, key;
+order by key;
 
 -- name: due
 -- Waiting runs whose timer is due: the earliest of each shard, then the earliest of those.

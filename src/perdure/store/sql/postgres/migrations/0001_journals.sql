@@ -20,7 +20,7 @@ create table perdure.runs (
     parent text collate "C",
     parent_step integer,
     priority bigint not null,
-    concurrency_key text,
+    concurrency_key text collate "C",
     idempotency_key text collate "C",
     attempt integer not null,
     strikes integer not null,
@@ -41,7 +41,9 @@ where session is not null and status in ('running', 'waiting', 'paused', 'quaran
 -- I: an idempotency key starts one run.
 create unique index runs_idempotent on perdure.runs (agent, idempotency_key) where idempotency_key is not null;
 
-create index runs_queued on perdure.runs (shard, priority desc, key) where status = 'queued';
+-- By tenant, so that none has to be gone through to find the next. Not by shard: who reads queues has many.
+create index runs_queued on perdure.runs (agent, priority desc, (coalesce(concurrency_key, '')), key)
+where status = 'queued';
 create index runs_next on perdure.runs (agent, session, priority desc, key)
 where session is not null and status = 'queued';
 create index runs_running on perdure.runs (shard) where status = 'running';
@@ -197,7 +199,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 set plan_cache_mode = force_generic_plan
 as $function$
 declare
-    found_many integer;
+    found_many integer := 0;
     put text := '[]';
 begin
     -- In one of several databases, and where a shard was ever moved (0002_exchange.sql). In two steps: a condition that
@@ -210,15 +212,19 @@ begin
 
     -- Held until we have committed, so that nobody takes the shard in between (whoever changes an epoch locks its row
     -- "for update"; who renews a lease does not, and may); in order, so that nobody waits in a circle.
-    if cardinality(fences) > 0 then
+    -- One alone, as it mostly is, needs no join and no sort: half of the time.
+    if cardinality(fences) = 1 then
+        perform from perdure.shards where name = fences[1] and epoch = epochs[1] for key share;
+        get diagnostics found_many = row_count;
+    elsif cardinality(fences) > 1 then
         select count(*) into found_many from (
             select from perdure.shards as shard
             join unnest(fences, epochs) as fence (name, epoch) on shard.name = fence.name and shard.epoch = fence.epoch
             order by shard.name for key share of shard
         ) as held;
-        if found_many <> cardinality(fences) then
-            raise exception 'an epoch is over' using errcode = 'PD001';
-        end if;
+    end if;
+    if found_many <> cardinality(fences) then
+        raise exception 'an epoch is over' using errcode = 'PD001';
     end if;
 
     if work ?| array['deliveries', 'unposts', 'notes', 'posts'] then
@@ -333,8 +339,10 @@ begin
     end if;
 
     if cardinality(runs) > 0 then
+        -- Not by unnest, which keeps a list of its own for each column: a fifth to a third slower.
         insert into perdure.events (shard, run, seq, type, time, step, attempt, data)
-        select * from unnest(shards, runs, seqs, types, times, steps, attempts, datas);
+        select shards[n], runs[n], seqs[n], types[n], times[n], steps[n], attempts[n], datas[n]
+        from generate_series(1, cardinality(runs)) as n;
     end if;
     return put;
 end;

@@ -1,0 +1,30 @@
+"""How are the first runs of some queues parted into pages? Told by each run's own row; nothing is read here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from perdure.store.contract import Queue, QueuePage
+from perdure.values.runs import Run
+
+#: Before every queue there is: the priority that nothing has.
+FIRST = (2**63 - 1, "")
+
+
+def place_of(queue: Queue | None) -> tuple[int, str]:
+    """Where a queue stands among those of its agent; before all of them when it is None."""
+    return FIRST if queue is None else (queue.priority, queue.tenant)
+
+
+def queue_of(run: Run) -> Queue:
+    """The queue that a run is in, or was."""
+    return Queue(run.agent, run.priority, run.concurrency_key or "")
+
+
+def pages(queues: Iterable[Queue], runs: Iterable[Run], each: int) -> list[QueuePage]:
+    """One page of each queue; its cursor is the run after which to read on. `runs` come in the order of their queues."""
+    found: defaultdict[Queue, list[Run]] = defaultdict(list)
+    for run in runs:
+        found[queue_of(run)].append(run)
+    return [QueuePage(queue, page := found[queue], page[-1].id if len(page) == each else None) for queue in queues]

@@ -1,0 +1,5 @@
+-- What is queued, by tenant, so that none has to be gone through to find the next. Not by shard: who reads queues has many.
+drop index perdure_runs_queued;
+
+create index perdure_runs_queued on perdure_runs (agent, priority desc, coalesce(concurrency_key, ''))
+where status = 'queued';
