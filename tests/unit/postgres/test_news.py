@@ -134,8 +134,8 @@ def test_without_news_a_store_looks_soon(postgres_url, monkeypatch):
 
 
 def test_a_burst_of_commits_is_told_in_few_words(postgres_url, monkeypatch):
-    """What is committed in quick succession is told once; the last of it too."""
-    monkeypatch.setattr(news, "_TELL_SECONDS", 0.2)
+    """The more is committed in quick succession, the more is told together; the last of it too."""
+    monkeypatch.setattr(news, "_TELL_SECONDS_MOST", 1.0)
 
     async def scenario():
         async with open_store(postgres_url) as store:

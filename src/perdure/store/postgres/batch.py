@@ -246,4 +246,5 @@ def _changed(run: str, update: RunUpdate, tail: Tail) -> dict[str, Any]:
 
 def _numbers(values: Iterable[int | None]) -> str:
     # A literal: the driver would choose the type of a list of numbers by their size.
-    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+    # And nothing but a number may stand in it: a comma would shift all that come after.
+    return "{" + ",".join(["NULL" if value is None else format(value, "d") for value in values]) + "}"

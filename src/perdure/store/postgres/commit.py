@@ -45,11 +45,13 @@ from perdure.store.postgres import failures
 from perdure.store.postgres.batch import Batch, alone, stretches
 from perdure.store.postgres.connections import REQUEST_SECONDS, Connection, Connections, drop, pauses
 from perdure.store.postgres.journals import Tails
+from perdure.store.postgres.prepared import Prepared
 from perdure.store.postgres.statements import clean, run_statements
 from perdure.store.postgres.tries import Outcome, Tries
 from perdure.store.queries import load_queries
 
 _SQL = load_queries("postgres", "commit")
+_COMMIT = Prepared("perdure_commit", _SQL["commit"])
 
 #: How long a commit goes on trying while the server is away, before it says so.
 _PATIENCE_SECONDS = 2.0
@@ -312,8 +314,11 @@ class Committer:
             connection.add_notice_handler(self._hear)
         self._warned = False
         async with asyncio.timeout(REQUEST_SECONDS):
-            cursor = await connection.execute(sql, values, binary=True)
-            rows = await cursor.fetchall() if cursor.description else []
+            if sql == _SQL["commit"] and not self._connections.pooled:
+                rows: list[tuple[Any, ...]] = [(await _COMMIT.ask(connection, values),)]
+            else:
+                cursor = await connection.execute(sql, values, binary=True)
+                rows = await cursor.fetchall() if cursor.description else []
         if self._warned:
             raise TimeoutError("the standby has not confirmed a commit")
         return rows

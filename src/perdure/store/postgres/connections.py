@@ -20,9 +20,10 @@ from psycopg import conninfo
 
 from perdure.errors import InvalidSetting, StoreError
 from perdure.store.postgres.failures import is_away, is_undone, store_error
+from perdure.store.postgres.steady import SteadyConnection
 
 T = TypeVar("T")
-Connection: TypeAlias = "psycopg.AsyncConnection[tuple[Any, ...]]"
+Connection: TypeAlias = SteadyConnection
 Params: TypeAlias = "Sequence[Any] | Mapping[str, Any]"
 
 #: How long one request may take before the connection counts as lost. A lease is over by then.
@@ -150,9 +151,10 @@ class Connections:
                     await drop(connection)
 
     async def _connect(self, extra: dict[str, Any]) -> Connection:
-        info = conninfo.make_conninfo(**{**self._given, **extra})
+        # Whatever the database's own encoding is: the server translates, and refuses what it cannot.
+        info = conninfo.make_conninfo(**{**self._given, **extra, "client_encoding": "utf8"})
         async with asyncio.timeout(REQUEST_SECONDS):
-            return await psycopg.AsyncConnection.connect(info, autocommit=True, prepare_threshold=None)
+            return await SteadyConnection.connect(info, autocommit=True, prepare_threshold=None)
 
 
 def _read_url(url: str) -> dict[str, Any]:

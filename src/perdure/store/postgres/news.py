@@ -17,8 +17,9 @@ from perdure.store.postgres.connections import Connection, Connections, drop, pa
 #: How often to look when the database tells us, and when it cannot.
 _LOOK_SECONDS = 1.0
 _LOOK_SECONDS_UNTOLD = 0.1
-#: Of our time, telling takes no more than one part in so many; what is committed meanwhile is told at once.
-_TELL_SHARE = 5
+#: A single commit is told at once. While commits go on, what came in between is told together, ever more rarely.
+_TELL_SECONDS = 0.001
+_TELL_SECONDS_MOST = 0.02
 _CHANNEL = "perdure"
 
 
@@ -59,14 +60,13 @@ class News:
             self._listener = None
 
     async def _tell(self) -> None:
-        clock = asyncio.get_running_loop().time
+        pause = _TELL_SECONDS
         while self._untold:
             self._untold = False
-            began = clock()
             with suppress(StoreError):  # they look by themselves
                 await self._connections.fetch("select pg_notify(%s, %s)", (_CHANNEL, self._name))
-            # The busier the node or its server, the longer this took, and the more is told together.
-            await asyncio.sleep((clock() - began) * (_TELL_SHARE - 1))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _TELL_SECONDS_MOST)
 
     def _hear(self, teller: str) -> None:
         if teller != self._name:
