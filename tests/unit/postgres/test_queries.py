@@ -52,10 +52,15 @@ analyze perdure.runs, perdure.events, perdure.signals, perdure.asks, perdure.sta
 """
 
 
-async def fill(url):
-    """A store that has been in use."""
+async def make_store(url):
+    """A store that nobody has used."""
     async with open_store(url):
         pass
+
+
+async def fill(url):
+    """A store that has been in use."""
+    await make_store(url)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(FILL)
 
@@ -70,6 +75,15 @@ def full(postgres_server):
         connection.execute("set jit = off")
         yield connection
     postgres_server.drop_database("full")
+
+
+@pytest.fixture
+def fresh(postgres_url):
+    """A database in which nothing is yet, and of which the planner knows nothing."""
+    asyncio.run(make_store(postgres_url))
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("set plan_cache_mode = force_generic_plan")
+        yield connection
 
 
 def plan(connection, sql):
@@ -108,6 +122,13 @@ def test_what_a_node_asks_often_is_found_by_an_index(full, query, index):
     steps = plan(full, load_queries("postgres", "read")[query])
     assert [step for step in steps if re.search(r"Seq Scan on (?!shards)", step)] == []
     assert any(re.search(rf"\b{index}\b", step) for step in steps), steps
+
+
+@pytest.mark.parametrize("query", ["run", "events", "run_signals", "signals", "ask"])
+def test_a_plan_that_was_made_while_there_was_nothing_is_good_when_there_is_much(fresh, query):
+    """A connection keeps its plans: what it planned in its first second must not read whole tables an hour later."""
+    steps = plan(fresh, load_queries("postgres", "read")[query])
+    assert [step for step in steps if re.search(r"Seq Scan|Hash|Merge", step)] == []
 
 
 @pytest.mark.slow

@@ -68,11 +68,11 @@ class Finding:
             await self._places.refresh()
         return 0, ()
 
-    def remember(self, run: Run) -> None:
-        """Where a run is, for the next question."""
+    def remember(self, *runs: Run) -> None:
+        """Where runs are, for the next question."""
         if len(self._shards) >= _REMEMBERED_MAX:
             self._shards.clear()
-        self._shards[run.id] = run.shard
+        self._shards.update((run.id, run.shard) for run in runs)
 
     def forget(self, run: str) -> None:
         """There is no such run, after all."""

@@ -66,6 +66,7 @@ class Queues:
             return {page.queue: page for page in await store.ready(owned, asked, each, programs=programs)}
 
         read_pages = await self._ask(shards, read)
+        self._finding.remember(*(run for pages in read_pages.values() for page in pages.values() for run in page.runs))
         return [
             _page(queue, {place: pages[queue] for place, pages in read_pages.items() if queue in pages}, after, each)
             for queue, after in queues.items()
@@ -74,12 +75,16 @@ class Queues:
     async def active(self, shards: Iterable[str]) -> list[Run]:
         """As the contract says."""
         pages = await self._ask(shards, lambda store, _, owned: store.active(owned))
-        return [run for _, page in sorted(pages.items()) for run in page]
+        runs = [run for _, page in sorted(pages.items()) for run in page]
+        self._finding.remember(*runs)
+        return runs
 
     async def due(self, shards: Iterable[str], until: int, limit: int, programs: Programs) -> list[Run]:
         """As the contract says."""
         pages = await self._ask(shards, lambda store, _, owned: store.due(owned, until, limit, programs=programs))
-        return merged(pages.values(), earliest, limit)
+        runs = merged(pages.values(), earliest, limit)
+        self._finding.remember(*runs)
+        return runs
 
     async def next_due(self, shards: Iterable[str], programs: Programs) -> int | None:
         """As the contract says."""

@@ -139,17 +139,22 @@ select shard,
 from todo group by shard order by shard;
 
 -- name: events
--- A run's journal in its own name, with the prefixes that it shares.
+-- A run's journal in its own name, with the prefixes that it shares. Each stretch by itself, so that a plan which was
+-- made while the tables were empty goes through no other journal when they are full.
 with recursive stretch as (
     select shard, id, forked_run, forked_seq, 9223372036854775807 as last from perdure.runs where id = %(run)s
     union all
     select origin.shard, origin.id, origin.forked_run, origin.forked_seq, least(stretch.last, stretch.forked_seq)
-    from stretch join perdure.runs as origin on origin.id = stretch.forked_run
+    from stretch cross join lateral (
+        select * from perdure.runs where id = stretch.forked_run order by id limit 1
+    ) as origin
 )
 select %(run)s, event.seq, event.type, event.time, event.step, event.attempt, event.data
-from stretch
-join perdure.events as event
-    on event.shard = stretch.shard and event.run = stretch.id and event.seq > %(after)s and event.seq <= stretch.last
+from stretch cross join lateral (
+    select * from perdure.events
+    where shard = stretch.shard and run = stretch.id and seq > %(after)s and seq <= stretch.last
+    order by shard, run, seq limit %(limit)s
+) as event
 order by event.seq limit %(limit)s;
 
 -- name: signals
