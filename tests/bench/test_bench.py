@@ -250,9 +250,9 @@ def test_a_node_without_runs_is_no_takeover():
         takeover_seconds([Line(0, 0, 1.0, 2)], victim=1, ended=2.0)
 
 
-def test_a_server_is_measured_in_databases_of_its_own(tiny, postgres_url, monkeypatch):
+def test_a_server_is_measured_in_databases_of_its_own(tiny, bare_postgres_url, monkeypatch):
     """The database of the URL is as it was, and nothing else is left on the server."""
-    monkeypatch.setenv("PERDURE_BENCH_STORE", postgres_url)
+    monkeypatch.setenv("PERDURE_BENCH_STORE", bare_postgres_url)
 
     result = invoke("--quick", "--workload", "W1", "--json")
 
@@ -264,8 +264,8 @@ def test_a_server_is_measured_in_databases_of_its_own(tiny, postgres_url, monkey
         "step_vs_raw_commit": "<= 2",
         "raw_commit_ms_p50": None,
     }
-    assert bench_databases(postgres_url) == []
-    with psycopg.connect(postgres_url) as connection:
+    assert bench_databases(bare_postgres_url) == []
+    with psycopg.connect(bare_postgres_url) as connection:
         assert connection.execute("select to_regnamespace('perdure'), to_regclass('step')").fetchall() == [(None, None)]
 
 

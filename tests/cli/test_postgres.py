@@ -18,9 +18,9 @@ NOWHERE = f"postgresql://me:{SECRET}@127.0.0.1:1/shop"
 
 
 @pytest.fixture
-def url(postgres_url, monkeypatch):
+def url(bare_postgres_url, monkeypatch):
     """An empty database, named by PERDURE_STORE with a password in it."""
-    named = postgres_url.replace("@", f":{SECRET}@")
+    named = bare_postgres_url.replace("@", f":{SECRET}@")
     monkeypatch.setenv("PERDURE_STORE", named)
     return named
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 import pytest
 
 from perdure.errors import NotFound
 from perdure.store.postgres import PostgresStore
 from perdure.testing.servers.postgres import PostgresServer
 from perdure.testing.store_conformance import StoreConformance
-from tests.postgres import UNSYNCED
+from tests.postgres import UNSYNCED, Databases
 
 
 class PostgresConformance(StoreConformance):
@@ -40,26 +38,23 @@ class TestThroughAPooler(PostgresConformance):
 
 
 @pytest.fixture(scope="module")
-def other_server(request):
-    """A server of the version that is asked for."""
+def other_databases(request):
+    """Those of a server of the version that is asked for."""
     try:
         server = PostgresServer(version=request.param, settings=UNSYNCED)
     except NotFound as missing:
         pytest.skip(str(missing))
     with server:
-        yield server
+        yield Databases(server)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other_server", [16, 18], indirect=True)
+@pytest.mark.parametrize("other_databases", [16, 18], indirect=True)
 class TestOtherVersions(PostgresConformance):
     """Those that the wheel of the test group brings."""
 
-    numbers = count(1)
-
     @pytest.fixture(autouse=True)
-    def _database(self, other_server):
-        name = f"test_{next(self.numbers)}"
-        self.url = other_server.create_database(name)
-        yield
-        other_server.drop_database(name)
+    def _database(self, other_databases):
+        with other_databases.lend() as take:
+            self.url = take()
+            yield

@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -20,6 +21,7 @@ from perdure.testing.limited import LIMITED
 from perdure.testing.planted import BUGS
 from perdure.testing.record import ClusterRecord, RecordedStore
 from perdure.testing.remote import Line, RemoteStore
+from perdure.testing.swarm import Mix, Weather
 
 
 def run_module(module, *arguments):
@@ -115,6 +117,32 @@ class TestHost:
 
         assert run_simulated(scenario) == 10
 
+    def test_a_frozen_node_thaws_by_itself(self):
+        """Not before its time."""
+
+        async def live(host):
+            await asyncio.sleep(1)
+            return host.time()
+
+        async def scenario(host):
+            work = host.start_on("node", live(host))
+            host.freeze("node", 4)
+            return await work
+
+        assert run_simulated(scenario) == 5
+
+    def test_what_is_due_at_once_happens_in_the_order_of_asking(self):
+        """Also when some of it is called off."""
+
+        async def scenario(host):
+            order: list[int] = []
+            timers = [host.call_later(1, order.append, number) for number in range(9)]
+            timers[4].cancel()
+            await asyncio.sleep(2)
+            return order
+
+        assert run_simulated(scenario) == [0, 1, 2, 3, 5, 6, 7, 8]
+
     def test_who_was_awake_all_the_time_is_known(self):
         """Neither a pause nor a death since then is overlooked."""
 
@@ -154,6 +182,26 @@ class TestHost:
         order = run_simulated(scenario, pick=lambda nodes: next(picks) % nodes)
         assert [number for name, number in order if name == "a"] == [0, 1, 2, 3, 4]
         assert order != sorted(order)
+
+
+def test_a_drowsy_node_freezes_between_a_commit_and_its_answer():
+    """Once, and for as long as it was told: what it does next it does in a world that went on."""
+
+    async def scenario(host):
+        weather = Weather(host, replace(Mix.draw(random.Random(0)), tool_seconds=0.0, store_seconds=0.0), Dice())
+        weather.drowsy["node"] = 3.0
+
+        async def live():
+            passed = []
+            for point in ("before commit", "after commit", "after commit"):
+                await weather.reach(point)
+                await asyncio.sleep(0)
+                passed.append(host.time())
+            return passed
+
+        return await host.start_on("node", live())
+
+    assert run_simulated(scenario) == [0.0, 3.0, 3.0]
 
 
 class Bench:

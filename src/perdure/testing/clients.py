@@ -53,7 +53,7 @@ class Clients:
                     await runtime.resume(run.id)
                 elif run.status is RunStatus.QUARANTINED:
                     await (runtime.cancel if await _is_poisoned(runtime, run) else runtime.retry)(run.id)
-        await self._resolve(runtime)
+        await self._settle(runtime, unfinished)
         for ask in await runtime.inbox():
             await self._decide_ask(runtime, ask)
         return unfinished
@@ -108,7 +108,10 @@ class Clients:
             await getattr(runtime, verb)(run.id)
 
     async def _resolve(self, runtime: Runtime) -> None:
-        for run in await _open_runs(runtime):
+        await self._settle(runtime, await _open_runs(runtime))
+
+    async def _settle(self, runtime: Runtime, runs: list[Run]) -> None:
+        for run in runs:
             if (run.wait or {}).get("kind") == "unknown":
                 await settle_unknown(runtime, self._world, run.id, (run.wait or {})["step"])
 

@@ -20,7 +20,8 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
-from heapq import heappop
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, NoReturn, TypeVar
 
 from perdure.values.clock import Alarm
@@ -55,7 +56,9 @@ class SimulatedHost(asyncio.BaseEventLoop):
         self._mourners: dict[str, list[asyncio.Future[None]]] = {}
         #: of dead nodes: kept, because collecting a coroutine would run its `finally` blocks
         self._remains: list[object] = []
-        self._scheduled: list[asyncio.TimerHandle]
+        #: a heap of what is to happen when; of what is due at once, what was asked for first
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = count()
         self.set_exception_handler(lambda _loop, _context: None)
         self.set_task_factory(_quiet_task)  # type: ignore[arg-type]
 
@@ -89,6 +92,11 @@ class SimulatedHost(asyncio.BaseEventLoop):
         """`node` goes on where it was."""
         self._paused.discard(node)
 
+    def freeze(self, node: str, seconds: float) -> None:
+        """`node` does nothing for `seconds`."""
+        self.pause(node)
+        self.call_later(seconds, self.resume, node, context=contextvars.Context())  # of no node: it may be its own wish
+
     def awake_since(self, node: str, moment: float) -> bool:
         """True when `node` lives, and was not paused at or after `moment`."""
         return node not in self._dead and node not in self._paused and self._paused_at.get(node, -1.0) < moment
@@ -109,10 +117,21 @@ class SimulatedHost(asyncio.BaseEventLoop):
         """Refused: a thread's turns cannot be repeated."""
         raise RuntimeError("no threads in a simulation: use async tools")
 
-    def call_soon_threadsafe(  # type: ignore[override]
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        return self.call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        self._enqueue(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
 
     def close(self) -> None:
         """Take everything down, the remains of dead nodes last and unheard."""
@@ -125,17 +144,10 @@ class SimulatedHost(asyncio.BaseEventLoop):
                     _close(task)
                 self._queues.clear()
                 self._remains.clear()
-                self._scheduled.clear()
+                self._timers.clear()
                 gc.collect(0)
         finally:
             sys.unraisablehook = hook
-
-    def _call_soon(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
-        self._enqueue(handle)
-        return handle
 
     def _enqueue(self, handle: asyncio.Handle) -> None:
         node = handle._context.get(_node, "")  # type: ignore[attr-defined]
@@ -150,9 +162,9 @@ class SimulatedHost(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         able = self._able()
         while not able:
-            if not self._scheduled:
+            if not self._timers:
                 raise Stuck(f"at {self._now:.3f} s nothing is ready and no timer is set")
-            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+            self._now = max(self._now, self._timers[0][0])
             able = self._able()
         queue = able[self._pick(len(able)) if len(able) > 1 else 0]
         handle = queue.popleft()
@@ -163,12 +175,9 @@ class SimulatedHost(asyncio.BaseEventLoop):
             handle._run()
 
     def _able(self) -> list[deque[asyncio.Handle]]:
-        while self._scheduled and self._scheduled[0]._when <= self._now:  # type: ignore[attr-defined]
-            self._enqueue(heappop(self._scheduled))
+        while self._timers and self._timers[0][0] <= self._now:
+            self._enqueue(heappop(self._timers)[2])
         return [queue for node, queue in self._queues.items() if queue and node not in self._paused]
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Nothing to count: a cancelled timer is skipped when it comes due."""
 
 
 class SimulatedClock:

@@ -188,7 +188,8 @@ class RecordedStore:
         return tokens
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        self.__dict__[name] = method = getattr(self._store, name)  # asked for thousands of times
+        return method
 
 
 class RecordedHands:

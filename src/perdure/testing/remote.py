@@ -128,7 +128,10 @@ class RemoteStore:
         await self._line.carry_news(self._store.wait_change)
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
+        self.__dict__[name] = carried = self._carry(name, getattr(self._store, name))  # asked for thousands of times
+        return carried
+
+    def _carry(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         if name in _LOCAL:
             return method
         if name in _SLOW:

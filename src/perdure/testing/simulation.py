@@ -37,8 +37,8 @@ from perdure.values import ids
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
 
-_STORM_SECONDS = 10.0
-_HEALING_SECONDS = 240.0
+_STORM_SECONDS = 6.0
+_HEALING_SECONDS = 150.0
 #: How long a client waits for a reply before it goes on.
 _REPLY_SECONDS = 2.0
 #: For so many leases nothing may move once all shards have found their owners.

@@ -44,7 +44,6 @@ class Storm:
         self._room = room
         self._client = client
         self._weathers = weathers
-        self._frozen: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
@@ -60,7 +59,7 @@ class Storm:
             task.cancel()
         for weather in self._weathers:
             weather.fine = True
-        for name in self._frozen:
+        for name in self._room.nodes:
             self._host.resume(name)
         self._room.far = False
         for node in [self._client, *self._room.nodes.values()]:
@@ -91,10 +90,11 @@ class Storm:
     async def _freeze(self) -> None:
         async for node in self._victims(self._mix.freeze_rate):
             self.freezes += 1
-            self._host.pause(node.name)
-            self._frozen.add(node.name)
             seconds = self._dice.uniform(*_FREEZE_LEASES) * self._mix.lease_seconds
-            self._host.call_later(seconds, self._host.resume, node.name)
+            if self._dice.random() < 0.5:
+                self._host.freeze(node.name, seconds)
+            else:
+                self._weathers[0].drowsy[node.name] = seconds
 
     async def _cut(self) -> None:
         async for node in self._victims(self._mix.cut_rate):

@@ -74,14 +74,14 @@ class Mix:
             return dice.choice([0.0] * len(rates) + list(rates))
 
         return cls(
-            nodes=dice.choice([1, 2, 2, 2, 3, 3, 5]),
+            nodes=dice.choice([1, 2, 2, 2, 2, 3, 3, 3, 5]),
             slots=dice.choice([2, 2, 5]),
-            lease_seconds=dice.choice([1.5, 3.0, 6.0]),
+            lease_seconds=dice.choice([1.0, 2.0, 4.0]),
             finish_seconds=dice.choice([0.5, 5.0]),
             join_seconds=sometimes(1.0, 8.0),
             store_seconds=sometimes(0.001, 0.01, 0.05, 0.4),
             tool_seconds=sometimes(0.01, 0.2, 2.0),
-            crash_rate=sometimes(0.002, 0.01, 0.03),
+            crash_rate=sometimes(0.002, 0.01, 0.02),
             broken_rate=sometimes(0.002, 0.01),
             lost_rate=sometimes(0.003, 0.02),
             full_rate=sometimes(0.05, 0.2),
@@ -96,7 +96,7 @@ class Mix:
             death_is_known=dice.random() < 0.7,
             idle_most=dice.choice([0, 1, 256]),
             idle_seconds=dice.choice([0.5, 10.0]),
-            requests_rate=dice.choice([1.0, 3.0, 8.0]),
+            requests_rate=dice.choice([1.0, 3.0, 6.0]),
             inside_share=dice.choice([0.0, 0.5, 1.0]),
             crowd_rate=sometimes(0.4, 1.2),
         )
@@ -109,6 +109,8 @@ class Weather:
         self.fine = False
         #: until when the disk is full
         self.full_until = 0.0
+        #: nodes that freeze once something they sent is committed, before they hear of it, and for how long (seconds)
+        self.drowsy: dict[str, float] = {}
         self._host = host
         self._mix = mix
         self._dice = dice
@@ -121,6 +123,8 @@ class Weather:
             await self._die()
         if self.fine:
             return
+        if point == "after commit" and (frozen_seconds := self.drowsy.pop(current_node(), None)) is not None:
+            self._host.freeze(current_node(), frozen_seconds)
         seconds = mix.store_seconds if point.rpartition(" ")[2] in _STORE_CALLS else mix.tool_seconds
         if seconds and dice.random() < (_READ_HELD_UP if point.endswith("read") else _HELD_UP):
             await pass_time(self._host, dice.random() * seconds)

@@ -36,21 +36,21 @@ def open_and_close(url):
 
 
 @pytest.fixture
-def role(postgres_url):
+def role(bare_postgres_url):
     """A role with no rights, and the URL by which it comes."""
-    name = f"worker_{abs(hash(postgres_url)) % 10**9}"
-    ask_database(postgres_url, f"create role {name} login")
-    parts = urlsplit(postgres_url)
+    name = f"worker_{abs(hash(bare_postgres_url)) % 10**9}"
+    ask_database(bare_postgres_url, f"create role {name} login")
+    parts = urlsplit(bare_postgres_url)
     yield name, urlunsplit(parts._replace(netloc=f"{name}@{parts.netloc.rpartition('@')[2]}"))
-    ask_database(postgres_url, f"drop owned by {name}")
-    ask_database(postgres_url, f"drop role {name}")
+    ask_database(bare_postgres_url, f"drop owned by {name}")
+    ask_database(bare_postgres_url, f"drop role {name}")
 
 
-def test_eight_stores_begin_at_once(postgres_url):
+def test_eight_stores_begin_at_once(bare_postgres_url):
     """One of them makes the schema, all of them work, and all see the same number of shards."""
 
     async def scenario():
-        stores = [PostgresStore(postgres_url, slots=number) for number in range(10, 18)]
+        stores = [PostgresStore(bare_postgres_url, slots=number) for number in range(10, 18)]
         await asyncio.gather(*(store.open() for store in stores))
         assert len({await store.slots() for store in stores}) == 1
         for number, store in enumerate(stores):
@@ -67,13 +67,13 @@ def test_migrations_are_numbered_without_gaps():
     assert versions == list(range(1, len(versions) + 1))
 
 
-def test_a_newer_schema_is_refused(postgres_url):
+def test_a_newer_schema_is_refused(bare_postgres_url):
     """It is left as it is."""
-    open_and_close(postgres_url)
-    ask_database(postgres_url, "update perdure.meta set value = '99' where name = 'version'")
+    open_and_close(bare_postgres_url)
+    ask_database(bare_postgres_url, "update perdure.meta set value = '99' where name = 'version'")
     with pytest.raises(StoreNewer, match=r"has version 99.*nothing was changed"):
-        open_and_close(postgres_url)
-    assert ask_database(postgres_url, "select value from perdure.meta where name = 'version'") == ["99"]
+        open_and_close(bare_postgres_url)
+    assert ask_database(bare_postgres_url, "select value from perdure.meta where name = 'version'") == ["99"]
 
 
 @pytest.mark.parametrize(
@@ -85,35 +85,35 @@ def test_a_newer_schema_is_refused(postgres_url):
         "create table perdure.meta as select 'version' as name, 'mine' as value",
     ],
 )
-def test_somebody_else_s_schema_is_refused_by_name(postgres_url, foreign):
+def test_somebody_else_s_schema_is_refused_by_name(bare_postgres_url, foreign):
     """Nothing is added to it."""
-    ask_database(postgres_url, "create schema perdure")
-    ask_database(postgres_url, foreign)
+    ask_database(bare_postgres_url, "create schema perdure")
+    ask_database(bare_postgres_url, foreign)
     tables = "select count(*) from pg_class where relnamespace = 'perdure'::regnamespace"
-    before = ask_database(postgres_url, tables)
+    before = ask_database(bare_postgres_url, tables)
     with pytest.raises(StoreCorrupt, match=r"/test_\d+: its schema `perdure` is not of Perdure's making"):
-        open_and_close(postgres_url)
-    assert ask_database(postgres_url, tables) == before
+        open_and_close(bare_postgres_url)
+    assert ask_database(bare_postgres_url, tables) == before
 
 
-def test_an_empty_schema_is_ours(postgres_url):
+def test_an_empty_schema_is_ours(bare_postgres_url):
     """An administrator has made it for a role that may make none: its owner fills it."""
-    ask_database(postgres_url, "create schema perdure")
-    open_and_close(postgres_url)
+    ask_database(bare_postgres_url, "create schema perdure")
+    open_and_close(bare_postgres_url)
 
 
-def test_an_owner_needs_no_right_to_make_schemas(postgres_url, role):
+def test_an_owner_needs_no_right_to_make_schemas(bare_postgres_url, role):
     """The schema is the role's own; to create others it is not allowed."""
     name, url = role
-    ask_database(postgres_url, f"create schema perdure authorization {name}")
+    ask_database(bare_postgres_url, f"create schema perdure authorization {name}")
     open_and_close(url)
 
 
-def test_a_role_with_few_rights_works(postgres_url, role):
+def test_a_role_with_few_rights_works(bare_postgres_url, role):
     """On a schema that is up to date it can do all that a node does, and cannot change the schema."""
     name, url = role
-    open_and_close(postgres_url)
-    ask_database(postgres_url, GRANT.format(role=name))
+    open_and_close(bare_postgres_url)
+    ask_database(bare_postgres_url, GRANT.format(role=name))
 
     async def scenario():
         async with open_node(url) as node:
@@ -139,23 +139,23 @@ def test_a_role_with_few_rights_works(postgres_url, role):
         connection.execute("update perdure.meta set value = '0'")
 
 
-def test_a_role_that_may_not_migrate_says_who_should(postgres_url, role):
+def test_a_role_that_may_not_migrate_says_who_should(bare_postgres_url, role):
     """On an old schema; on none; and on one that it may not even read."""
     name, url = role
     with pytest.raises(StoreReadOnly, match=r"the store has version 0.*perdure db migrate"):
         open_and_close(url)
-    open_and_close(postgres_url)
+    open_and_close(bare_postgres_url)
     with pytest.raises(StoreReadOnly, match=r"permission denied for schema perdure.*docs/cluster.md"):
         open_and_close(url)
-    ask_database(postgres_url, GRANT.format(role=name))
-    ask_database(postgres_url, "update perdure.meta set value = '0' where name = 'version'")
+    ask_database(bare_postgres_url, GRANT.format(role=name))
+    ask_database(bare_postgres_url, "update perdure.meta set value = '0' where name = 'version'")
     with pytest.raises(StoreReadOnly, match="the store has version 0, this Perdure needs"):
         open_and_close(url)
 
 
-def test_an_old_server_is_refused(postgres_url, monkeypatch):
+def test_an_old_server_is_refused(bare_postgres_url, monkeypatch):
     """Before anything is made in it."""
     monkeypatch.setattr("perdure.store.postgres.schema._SERVER_LEAST", 990_000)
     with pytest.raises(StoreError, match="Perdure needs"):
-        open_and_close(postgres_url)
-    assert ask_database(postgres_url, "select count(*) from pg_namespace where nspname = 'perdure'") == [0]
+        open_and_close(bare_postgres_url)
+    assert ask_database(bare_postgres_url, "select count(*) from pg_namespace where nspname = 'perdure'") == [0]

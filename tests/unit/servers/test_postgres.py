@@ -182,16 +182,22 @@ def test_missing_programs_come_with_the_remedy(tmp_path, monkeypatch):
         find_postgres(9)
 
 
-def test_tests_do_not_meet_each_others_tables(postgres_url):
+def test_tests_do_not_meet_each_others_tables(bare_postgres_url):
     """A database is swept between tests, whatever was made in it ..."""
-    assert ask(postgres_url, LEFT) is None
-    tell(postgres_url, "create schema perdure; create table perdure.runs(); create table mine(); create schema other")
+    assert ask(bare_postgres_url, LEFT) is None
+    tell(
+        bare_postgres_url,
+        "create schema perdure; create table perdure.runs(); create table mine(); create schema other",
+    )
 
 
-def test_tests_do_not_meet_each_others_schemas(postgres_url):
+def test_tests_do_not_meet_each_others_schemas(bare_postgres_url):
     """... in this order or the other."""
-    assert ask(postgres_url, LEFT) is None
-    tell(postgres_url, "create schema perdure; create table perdure.runs(); create table mine(); create schema other")
+    assert ask(bare_postgres_url, LEFT) is None
+    tell(
+        bare_postgres_url,
+        "create schema perdure; create table perdure.runs(); create table mine(); create schema other",
+    )
 
 
 LEFT = """
