@@ -679,6 +679,47 @@ def test_a_node_that_cannot_reach_the_store_stops_its_steps_in_time(world, effec
     play(world, scenario)
 
 
+def test_a_run_whose_mail_is_being_read_while_its_shard_is_lost_and_won_back_is_loaded_afresh(world):
+    """It was forgotten half-way, and who offered it when the shard was ours again found it on its way."""
+    stores = far_world(world)
+
+    box = Box()
+
+    @tool(effect="read")
+    async def act() -> None:
+        await box.wait()
+
+    @agent
+    async def acting(ctx: Context) -> str:
+        await act()
+        return "done"
+
+    async def scenario():
+        first = await world.start(acting)
+        answered, mail, reads = asyncio.Event(), stores[0]._store.run_signals, []
+
+        async def slow_mail(*args):
+            found = await mail(*args)
+            reads.append(args)
+            if len(reads) == 2:  # once more, now that it has begun
+                await answered.wait()
+            return found
+
+        stores[0].run_signals = slow_mail
+        run = await first.start(acting, session="s")
+        await settle()
+        assert len(reads) == 2
+        first.kernel.ownership.drop(first.kernel.leases.all)
+        await let_pass(world, LEASE + 1)
+        assert first.kernel.leases.complete
+        answered.set()
+        box.open()
+        async with asyncio.timeout(10):
+            assert await run.result() == "done"
+
+    play(world, scenario)
+
+
 def test_a_run_that_is_being_loaded_while_its_shard_is_lost_and_won_back_is_loaded_afresh(world):
     """What was read before the shard was ours again is not believed: others have written since."""
     stores = far_world(world)

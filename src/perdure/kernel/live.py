@@ -216,6 +216,9 @@ class LiveRuns:
             self._ours.pop(id, None)
         if activation is None or self._live.get(id) is not activation:
             self._give_up(id)
+            if activation is not None and self._kernel.fence(activation.run.shard) not in {activation.writer.fence, None}:
+                # Its shard was lost and won back: whoever offered it since found it on its way.
+                self._kernel.spawn_task(self._kernel.ownership.offer_again(id))
         else:
             self._came_to_life(activation, [*mail, *self._held.pop(id, ())])
 
