@@ -216,7 +216,8 @@ class LiveRuns:
             self._ours.pop(id, None)
         if activation is None or self._live.get(id) is not activation:
             self._give_up(id)
-            if activation is not None and self._kernel.fence(activation.run.shard) not in {activation.writer.fence, None}:
+            fence = self._kernel.fence(activation.run.shard) if activation is not None else None
+            if activation is not None and fence not in {None, activation.writer.fence}:
                 # Its shard was lost and won back: whoever offered it since found it on its way.
                 self._kernel.spawn_task(self._kernel.ownership.offer_again(id))
         else:
