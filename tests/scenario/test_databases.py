@@ -227,6 +227,23 @@ def test_anything_may_move_and_crash_at_any_moment(world, seed):
     play(world, scenario)
 
 
+def test_nodes_gather_around_databases(world):
+    """Two nodes share what one had so that each commits to one database only."""
+
+    async def scenario():
+        first = await world.start(worker)
+        second = await world.start(worker)
+        for _ in range(160):  # until the newcomer has been there for a lease, and has claimed
+            await world.clock.advance(0.05)
+        store: Any = first.store
+        places = await store.places()
+        homes = [{places[shard] for shard in node.kernel.leases.shards} for node in (first, second)]
+        assert sorted(home.pop() for home in homes) == ["first", "second"]
+        assert homes == [set(), set()]
+
+    play(world, scenario)
+
+
 def test_a_key_starts_one_run_whichever_node_is_asked(world):
     """In sessions of both databases, and without one: from two nodes at the same time."""
 

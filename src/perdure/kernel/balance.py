@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 #: Who owns each shard of an agent: the name of a node (perhaps one that takes no part), or None where it is free.
 Owners: TypeAlias = Mapping[str, str | None]
@@ -39,10 +39,13 @@ def shards_to_claim(
 
 
 def shards_to_give(
-    node: str, nodes: Sequence[str], owners: Owners, cost: Callable[[str], float],
+    node: str, nodes: Sequence[str], owners: Owners, cost: Callable[[str], Any],
     suits: Suits = lambda _node, _shard: True,
 ) -> list[str]:  # fmt: skip
-    """The shards that `node` should give up because others have too few, or can do what it cannot; the cheapest first."""
+    """The shards that `node` should give up because others have too few, or can do what it cannot; the cheapest first.
+
+    `cost` gives anything that has an order.
+    """
     if node not in nodes:
         return []
     held, parts = _holdings(owners), fair_parts(nodes, owners)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from perdure.kernel.balance import Owners, shards_to_claim, shards_to_give
@@ -44,12 +45,23 @@ class Parts:
         return found
 
     def to_give(self, owners: Owners, nodes: Iterable[Node]) -> list[str]:
-        """What is beyond our part, or beyond what we can run; first that in which the fewest runs have steps under way."""
+        """What is beyond our part, or beyond what we can run; the cheapest first."""
         moving = Counter(live.run.shard for live in self._kernel.live.all() if live.steps.busy)
         found = []
         for able, part in _by_agent(owners, nodes):
-            found += shards_to_give(self._kernel.node, able, part, moving.__getitem__, self.needs.suits)
+            cost = partial(self._cost, moving=moving, part=part)
+            found += shards_to_give(self._kernel.node, able, part, cost, self.needs.suits)
         return found
+
+    def _cost(self, shard: str, *, moving: Counter[str], part: Owners) -> tuple[bool, int, str, int]:
+        """What giving up `shard` costs: steps under way may be cut off, and a commit is for one database.
+
+        So shards at rest go first, and among them those of the database that we have the fewest in: nodes gather around
+        databases. The one that stands for its database keeps those of one together where the numbers are even.
+        """
+        store, me = self._kernel.store, self._kernel.node
+        company = [other for other, owner in part.items() if owner == me and store.together(shard, other)]
+        return moving[shard] > 0, len(company), min(company, default=shard), moving[shard]
 
 
 def _by_agent(owners: Owners, nodes: Iterable[Node]) -> Iterator[tuple[list[str], Owners]]:
