@@ -344,6 +344,7 @@ def test_a_tool_that_needs_consent_asks_for_it_by_itself(world):
         run = await world.rt.start(paying)
         await world.becomes(run, "waiting")
         await world.rt.approve((await world.rt.inbox())[0].id)
+        await world.until(run, "approval.granted")
         await world.becomes(run, "waiting")
         await world.restart(paying)
         await world.rt.reject((await world.rt.inbox())[0].id, by="ann", note="not her")

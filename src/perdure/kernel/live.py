@@ -215,7 +215,10 @@ class LiveRuns:
             self._loading.discard(id)
             self._ours.pop(id, None)
         if activation is None or self._live.get(id) is not activation:
+            held = self._held.pop(id, ())
             self._give_up(id)
+            for signal in held:  # came while it was on its way: what is for a queued run too must not wait for its turn
+                self._take_for(id, signal)
             fence = self._kernel.fence(activation.run.shard) if activation is not None else None
             if activation is not None and fence not in {None, activation.writer.fence}:
                 # Its shard was lost and won back: whoever offered it since found it on its way.

@@ -7,7 +7,7 @@ The checks know the events and their meaning, and nothing of the kernel that wro
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -51,6 +51,8 @@ class Evidence:
     agents: Agents
     #: every event that was ever accepted, in order of commit, where the test saw them
     accepted: list[Event] = field(default_factory=list)
+    #: the runs in the order in which they began, where the test saw that
+    begun: Sequence[str] = ()
 
     def own_events(self, run: str) -> list[Event]:
         """What a run wrote itself: its journal without the part that a fork shares with its original."""
@@ -58,8 +60,11 @@ class Evidence:
         return self.journals[run] if forked is None else self.journals[run][forked[1] :]
 
 
-async def gather_evidence(store: Store, world: World, agents: Agents, accepted: Iterable[Event] = ()) -> Evidence:
-    """Read a whole store."""
+async def gather_evidence(
+    store: Store, world: World, agents: Agents, accepted: Iterable[Event] = (), begun: Sequence[str] = ()
+) -> Evidence:
+    """Read a whole store. `accepted`, `begun`: what the test itself saw."""
+    accepted = list(accepted)
     runs = {run.id: run for run in reversed(await store.runs(RunFilter(limit=1_000_000)))}
     sessions = {(run.agent, run.session) for run in runs.values() if run.session is not None}
     shards = [shard.name for shard in await store.shards()]
@@ -72,7 +77,8 @@ async def gather_evidence(store: Store, world: World, agents: Agents, accepted: 
         state={(agent, session): await store.state(agent, session or "") for agent, session in sorted(sessions)},
         world=world,
         agents=agents,
-        accepted=list(accepted),
+        accepted=accepted,
+        begun=begun or [event.run for event in accepted if event.type == "run.started"],
     )
 
 
@@ -370,7 +376,7 @@ def _is_over(evidence: Evidence, to: dict[str, str]) -> bool:
 
 def _begun_in(evidence: Evidence) -> Callable[[list[Event]], tuple[int, int]]:
     """Sorts journals by when their runs began: by commit where the test saw it, else by the clock."""
-    order = {event.run: place for place, event in enumerate(evidence.accepted) if event.type == "run.started"}
+    order = {run: place for place, run in enumerate(evidence.begun)}
 
     def begun(events: list[Event]) -> tuple[int, int]:
         started = next((event for event in events if event.type == "run.started"), None)

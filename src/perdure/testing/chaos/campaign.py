@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,7 @@ async def run_campaign(fault: Fault, count: int, seed: int, directory: str) -> V
         if runtime.kernel.failure is not None:
             verdict.violations.append(f"the client ended by itself: {runtime.kernel.failure}")
     verdict.strikes, verdict.acks = count, history.acks
-    evidence = await _gather(fault, verdict, effects)
+    evidence = await _gather(fault, verdict, effects, witness.begun() if witness is not None else [])
     verdict.violations += find_violations(evidence)
     verdict.violations += check_history(evidence, _read_history(noted))
     if witness is not None:
@@ -96,12 +97,12 @@ async def _strike(fault: Fault, scene: Scene, count: int) -> list[str]:
     return violations
 
 
-async def _gather(fault: Fault, verdict: Verdict, effects: str) -> Evidence:
+async def _gather(fault: Fault, verdict: Verdict, effects: str, begun: Sequence[str]) -> Evidence:
     store = store_from_url(fault.url)
     await store.open()
     try:
         verdict.violations += await store.check()
-        evidence = await gather_evidence(store, FileWorld(effects), AgentSet(AGENTS))
+        evidence = await gather_evidence(store, FileWorld(effects), AgentSet(AGENTS), begun=begun)
     finally:
         await store.close()
     verdict.runs = len(evidence.runs)

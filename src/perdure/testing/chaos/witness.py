@@ -26,6 +26,8 @@ create table witness.claims (
 
 create table witness.wrongs (what text not null);
 
+create table witness.begun (place bigint generated always as identity, run text not null);
+
 create function witness.note_claim() returns trigger language plpgsql as $$
 begin
     insert into witness.claims values (new.name, new.epoch, current_setting('application_name'), perdure.now());
@@ -50,6 +52,7 @@ begin
         select worker from witness.claims where claims.shard = added.shard order by epoch desc limit 1
     ) as claim
     where added.type <> 'run.queued' and claim.worker <> current_setting('application_name');
+    insert into witness.begun (run) select run from added where type = 'run.started';
     return null;
 end $$;
 
@@ -82,6 +85,11 @@ class Witness:
         with psycopg.connect(self._url) as connection:
             claims = _by_shard(connection.execute("select time, shard, worker from witness.claims order by epoch"))
         return sum(one.worker != other.worker for line in claims.values() for one, other in pairwise(line))
+
+    def begun(self) -> list[str]:
+        """The runs in the order in which they began, whatever their clocks said."""
+        with psycopg.connect(self._url) as connection:
+            return [run for (run,) in connection.execute("select run from witness.begun order by place")]
 
     def check(self, begins: Iterable[Begin], runs: Mapping[str, Run]) -> Iterator[str]:
         """No lease was taken early, nothing stale was written, and nobody began a step that costs in a shard of others."""
