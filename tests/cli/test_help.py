@@ -50,21 +50,36 @@ def test_help_imports_nothing_but_click():
     assert loaded.splitlines()[-1] == "HEAVY []"
 
 
+#: What any program with these libraries pays before it does anything: 0.13 s on the machine of docs/benchmarks.md.
+YARDSTICK = [sys.executable, "-c", "import asyncio; from pydantic import TypeAdapter; TypeAdapter(dict[str, int])"]
+
+
 @pytest.mark.parametrize(
-    ("command", "seconds"),
-    [([*COMMAND, "--help"], 0.15), ([sys.executable, "-c", "from perdure import Runtime, agent, tool"], 0.3)],
+    ("command", "yardsticks"),
+    [
+        ([*COMMAND, "--help"], 0.15 / 0.13),
+        ([sys.executable, "-c", "from perdure import Runtime, agent, tool"], 0.3 / 0.13),
+    ],
     ids=["perdure --help", "import perdure"],
 )
-def test_nobody_waits_for_it(command, seconds):
-    """Counted in processor time, which other work on the machine does not stretch; the best of a few tries."""
-    taken: list[float] = []
-    while len(taken) < 5 and min(taken, default=seconds) >= seconds:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+def test_nobody_waits_for_it(command, yardsticks):
+    """In processor time, beside what the libraries alone take just now, however slow the machine is; the best of a few tries.
 
-    assert min(taken) < seconds
+    `perdure bench --workload start` has the seconds.
+    """
+    taken: list[float] = []
+    while len(taken) < 5 and min(taken, default=yardsticks) >= yardsticks:
+        taken.append(processor_seconds(command) / processor_seconds(YARDSTICK))
+
+    assert min(taken) < yardsticks
+
+
+def processor_seconds(command):
+    """What a command takes of the processor."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_names_of_the_package_are_all_there_and_no_others():

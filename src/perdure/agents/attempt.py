@@ -46,11 +46,13 @@ class Attempt:
         self.statements: list[tuple[str, Any]] = []
         self._report = report
         self._may_begin = may_begin
+        self._begun = False
 
     def begin(self) -> None:
-        """For the hands: what waited for a thread or a place begins now. Raises NotBegun when it must not any more."""
-        if not self._may_begin():
+        """For the hands, once: the tool acts from now on. Raises NotBegun when it must not any more."""
+        if not self._begun and not self._may_begin():
             raise NotBegun
+        self._begun = True
 
     def heartbeat(self, details: Any = None) -> None:
         """Say that the step is alive; `details` (JSON) are there for the next attempt if this one dies."""

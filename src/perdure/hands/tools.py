@@ -37,6 +37,7 @@ class ToolHands:
         # This coroutine has a task, and so a context, of its own: nothing to reset.
         current_attempt.set(attempt)
         if tool.is_async:
+            attempt.begin()
             result = await tool.signature.call(call.arguments)
         else:
             result = await self._threads.run(_begin, attempt, tool, call.arguments)

@@ -24,24 +24,31 @@ class TakenSignals:
     """The signals that were consumed while somebody reads signals: the reader may hold some that are gone."""
 
     def __init__(self) -> None:
-        self._readers = 0
-        self._ids: set[int] = set()
+        self._last = 0
+        #: numbers of those who read, oldest first
+        self._readers: dict[int, None] = {}
+        #: what was consumed -> who had begun to read last; in that order
+        self._ids: dict[int, int] = {}
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Around a read and the routing of what it brings."""
-        self._readers += 1
+        self._last += 1
+        reader = self._last
+        self._readers[reader] = None
         try:
             yield
         finally:
-            self._readers -= 1
-            if not self._readers:
-                self._ids.clear()
+            del self._readers[reader]
+            # On a busy node somebody reads at any moment: what was consumed before they all began is forgotten now.
+            oldest = next(iter(self._readers), self._last + 1)
+            while self._ids and (first := next(iter(self._ids.items())))[1] < oldest:
+                del self._ids[first[0]]
 
     def add(self, ids: Iterable[int]) -> None:
         """These are consumed."""
         if self._readers:
-            self._ids.update(ids)
+            self._ids.update(dict.fromkeys(ids, self._last))
 
     def still_there(self, signals: Iterable[Signal]) -> list[Signal]:
         """What a reader brought, without what was consumed since it began to read."""

@@ -85,6 +85,8 @@ class SteadyConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
             await self._waiting
         finally:
             self._waiting = None
+        if self.closed:  # and what the request would read from is freed
+            raise psycopg.OperationalError("the connection was closed")
 
     def _hear(self) -> None:
         if self._waiting is not None:
