@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, TypeVarTuple
 
-from perdure.agents.agent import Agent, AnyAgent
+from perdure.agents.agent import PRIORITY_MOST, Agent, AnyAgent
 from perdure.errors import (
     AlreadySettled,
     InvalidInput,
@@ -299,6 +299,8 @@ class Runtime:
         self._alive()
         if session is not None and not session:
             raise InvalidInput("a session's key must not be empty")
+        if priority is not None and abs(priority) > PRIORITY_MOST:
+            raise InvalidInput(f"a priority must be from -{PRIORITY_MOST:,} to {PRIORITY_MOST:,}, not {priority}")
         options = StartOptions(session, key, priority, concurrency_key, _busy(busy))
         run = await start_run(self.kernel, agent, text, options)
         return RunHandle(self, run, agent)

@@ -8,6 +8,9 @@ from collections import Counter
 import pytest
 
 from perdure import Context, Settings, agent, tool
+from perdure.agents.agent import PRIORITY_MOST
+from perdure.errors import InvalidInput, InvalidSetting
+from perdure.kernel import ownership, queues
 from perdure.store.contract import Transaction
 from perdure.values.ids import new_run_id
 from tests.scenario.worlds import World, play, settle
@@ -21,6 +24,14 @@ def world(request, tmp_path):
     """A fresh world on one kind of store."""
     url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
     return World(request.param, tmp_path, Settings(), url=url)
+
+
+@pytest.fixture
+def small_pages(monkeypatch):
+    """Pages have room for ten queues."""
+    monkeypatch.setattr(queues, "_PAGE", 10)
+    monkeypatch.setattr(queues, "_ENOUGH", 5)
+    monkeypatch.setattr(ownership, "_PAGE", 10)
 
 
 class Starts:
@@ -179,3 +190,107 @@ def test_more_tenants_than_are_read_at_a_time_all_have_their_turns(world):
         await world.rt.idle()
 
     play(world, scenario)
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("urgent", [0, 5])
+def test_news_of_the_first_tenants_do_not_keep_the_last_from_their_turns(world, urgent):
+    """However often they come, on a node that is full; also where less urgent runs were read before."""
+    tenants = [f"t{number:02}" for number in range(40)]
+    starts = Starts(held=1)
+    begin = starts.tool()
+
+    @agent(concurrency=1)
+    async def working(ctx: Context, tenant: str) -> None:
+        await begin(tenant)
+
+    async def scenario():
+        client = await world.start()
+        await leave(client, working, [f"early{number:02}" for number in range(12)])
+        rt = await world.start(working)
+        await starts.begun(1)
+        await leave(client, working, tenants * 4, priority=urgent)
+        for count in range(1, 130):
+            await rt.kernel.ownership.queues.read("working")
+            starts.go_on(count + 1)
+            await starts.begun(count + 1)
+        assert set(starts.tenants) >= set(tenants)
+        starts.go_on(10**6)
+        await starts.begun(172)
+        await rt.idle()
+
+    play(world, scenario)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_tenants_whose_limits_are_used_up_do_not_seem_to_use_up_that_of_their_agent(world):
+    """Nobody asks for tokens of the agent, so there are none here; who comes with a fresh key begins all the same."""
+    starts = Starts(held=10**6)
+    begin = starts.tool()
+
+    @agent(rate="1000/minute", rate_per_key="1/hour")
+    async def working(ctx: Context, tenant: str) -> None:
+        await begin(tenant)
+
+    async def scenario():
+        client = await world.start()
+        await leave(client, working, [f"a{number:02}" for number in range(30)] * 2)
+        await world.start(working)
+        await starts.begun(30)
+        await world.clock.advance(10)
+        fresh = [f"b{number:02}" for number in range(30)]
+        await leave(client, working, fresh)
+        await starts.begun(60)
+        assert sorted(starts.tenants[30:]) == fresh
+        await world.crash()
+
+    play(world, scenario)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_round_that_finds_nothing_is_not_repeated_at_once(world):
+    """However many begin meanwhile: then after a pause, and what they leave behind is read."""
+    starts = Starts(held=10**6, held_up=["a00"])
+    begin = starts.tool()
+    read: list[str] = []
+
+    @agent(concurrency_per_key=1)
+    async def working(ctx: Context, tenant: str) -> None:
+        await begin(tenant)
+
+    async def scenario():
+        client = await world.start()
+        await leave(client, working, [f"a{number:02}" for number in range(30)] + ["a00"] * 5)
+        rt = await world.start(working)
+        reads, asked = rt.kernel.reads, rt.kernel.reads.queues
+
+        async def counted(agent, limit, *, after=None):
+            read.append(agent)
+            return await asked(agent, limit, after=after)
+
+        reads.queues = counted
+        await starts.begun(30)
+        assert starts.tenants
+        await world.crash()
+
+    play(world, scenario)
+
+
+@pytest.mark.parametrize("priority", [PRIORITY_MOST + 1, -PRIORITY_MOST - 1])
+def test_a_priority_out_of_range_is_refused(world, priority):
+    """By the agent and by the start of a run, with the range; the ends of the range are fine."""
+    with pytest.raises(InvalidSetting, match="from -1,000,000 to 1,000,000, not"):
+        agent(priority=priority)(_echo)
+    echo = agent(priority=-PRIORITY_MOST)(_echo)
+
+    async def scenario():
+        rt = await world.start(echo)
+        with pytest.raises(InvalidInput, match="from -1,000,000 to 1,000,000, not"):
+            await rt.start(echo, "a", priority=priority)
+        assert await (await rt.start(echo, "b", priority=PRIORITY_MOST)).result() == "b"
+
+    play(world, scenario)
+
+
+async def _echo(ctx: Context, text: str) -> str:
+    return text

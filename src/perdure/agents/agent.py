@@ -16,6 +16,9 @@ from perdure.values.effects import Busy
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R", covariant=True)
 
+#: Priorities go from minus this to this.
+PRIORITY_MOST = 1_000_000
+
 
 class Agent(Generic[*Ts, R]):
     """A named, versioned agent. Start it with `runtime.start(agent, ...)` or `ctx.spawn(agent, ...)`."""
@@ -94,7 +97,8 @@ def agent(
     active one: queue | reject | interrupt | steer. concurrency: how many of its runs may be moving at once;
     concurrency_per_key: how many with the same `concurrency_key`. rate: how many of its runs may begin in a time, such as
     `100/minute` (s, second, minute, hour, day); rate_per_key: how many with the same `concurrency_key`. All four hold over
-    all nodes together. priority: higher goes first. state: a pydantic model for `ctx.state` (default: a dict).
+    all nodes together. priority: higher goes first, from -1,000,000 to 1,000,000. state: a pydantic model for `ctx.state`
+    (default: a dict).
 
     Raises InvalidSetting for options that make no sense.
     """
@@ -105,6 +109,8 @@ def agent(
             raise InvalidSetting(f"agent {function.__name__} must be an `async def`")
         if not inspect.signature(function).parameters:
             raise InvalidSetting(f"agent {function.__name__} needs a first parameter for its Context")
+        if abs(priority) > PRIORITY_MOST:
+            raise InvalidSetting(f"priority must be from -{PRIORITY_MOST:,} to {PRIORITY_MOST:,}, not {priority}")
         for label, limit in (("concurrency", concurrency), ("concurrency_per_key", concurrency_per_key)):
             if limit is not None and limit < 1:
                 raise InvalidSetting(f"{label} must be 1 or more, not {limit}")

@@ -150,7 +150,9 @@ class Dispatcher:
 
     def has_room(self, agent: str) -> bool:
         """True when a run of `agent` may begin, as long as no limit of its own key is used up."""
-        return self._node.room > 0 and all(door.room > 0 for door in self._limits.doors(agent, None, begins=True))
+        # A door that nobody asks at is not known to be shut: shares and tokens only come to those who do.
+        doors = self._limits.doors(agent, None, begins=True)
+        return self._node.room > 0 and all(door.room > 0 or not any(door.standing()) for door in doors)
 
     def is_moving(self, run: str) -> bool:
         """True while `run` holds a place."""

@@ -6,12 +6,13 @@ none of the others.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from itertools import chain
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from perdure.kernel.queues import Queues, agents_of
-from perdure.store.contract import Fence
+from perdure.store.contract import Cursor, Fence, Programs, Queue
+from perdure.values.runs import Run
 
 if TYPE_CHECKING:
     from perdure.kernel.kernel import Kernel
@@ -43,14 +44,29 @@ class Ownership:
 
     async def offer_stranded(self, shards: Sequence[str]) -> None:
         """Find out which of `shards` have runs that others could run and we cannot: they are to go there (needs.py)."""
-        reads, programs = self._kernel.reads, self._kernel.membership.parts.needs.elsewhere
+        programs = self._kernel.membership.parts.needs.elsewhere
         if programs and shards:
-            queues = [queue for agent in agents_of(shards) for queue in await reads.queues(agent, _PAGE)]
-            pages = await reads.ready(shards, dict.fromkeys(queues), 1 + _PAGE // (1 + len(queues)), programs=programs)
-            due = await reads.due(shards, self._kernel.clock.now_us(), _PAGE, programs=programs)
-            for run in chain(due, *(page.runs for page in pages)):
-                if (run.agent, run.version) in programs:
-                    self._kernel.membership.parts.needs.lacks(run.shard, run.version)
+            self._lacks(await self._kernel.reads.due(shards, self._kernel.clock.now_us(), _PAGE, programs=programs))
+            for agent in agents_of(shards):
+                await self._look_through(agent, shards, programs)
+
+    async def _look_through(self, agent: str, shards: Sequence[str], programs: Programs) -> None:
+        # To the end of each queue: what nobody here can run never begins, and has more in front of it than behind.
+        reads, after = self._kernel.reads, None
+        while queues := await reads.queues(agent, _PAGE, after=after):
+            after = queues[-1]
+            rests: dict[Queue, Cursor] = dict.fromkeys(queues)
+            while rests and not self._kernel.halted:
+                pages = await reads.ready(shards, rests, max(1, _PAGE // len(rests)), programs=programs)
+                self._lacks(run for page in pages for run in page.runs)
+                rests = {page.queue: page.after for page in pages if page.after is not None}
+                await asyncio.sleep(0)  # not every store suspends
+
+    def _lacks(self, runs: Iterable[Run]) -> None:
+        needs = self._kernel.membership.parts.needs
+        for run in runs:
+            if (run.agent, run.version) in needs.elsewhere:
+                needs.lacks(run.shard, run.version)
 
     def refused(self, fence: Fence) -> None:
         """A write with `fence` was refused: the shard has another owner, or had one."""

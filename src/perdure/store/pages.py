@@ -8,13 +8,10 @@ from collections.abc import Iterable
 from perdure.store.contract import Queue, QueuePage
 from perdure.values.runs import Run
 
-#: Before every queue there is: the priority that nothing has.
-FIRST = (2**63 - 1, "")
 
-
-def place_of(queue: Queue | None) -> tuple[int, str]:
-    """Where a queue stands among those of its agent; before all of them when it is None."""
-    return FIRST if queue is None else (queue.priority, queue.tenant)
+def place_of(queue: Queue | None) -> tuple[int | None, str]:
+    """Where a queue stands among those of its agent: priority and tenant. Without a priority: before all of them."""
+    return (None, "") if queue is None else (queue.priority, queue.tenant)
 
 
 def queue_of(run: Run) -> Queue:

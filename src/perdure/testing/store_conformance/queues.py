@@ -10,6 +10,8 @@ from perdure.testing.store_conformance.bench import SHARD, Bench, StoreTests
 from perdure.values.runs import RunStatus
 
 OTHER = "buyer/2"
+#: the highest priority that a store can hold
+MOST = 2**63 - 1
 
 
 class QueueTests(StoreTests):
@@ -21,18 +23,19 @@ class QueueTests(StoreTests):
         async def scenario(bench: Bench) -> None:
             store = bench.store
             assert await store.queues("buyer", 10) == []
-            rows = [("b", 0), ("a", 0), (None, 0), ("", 0), ("b", 7), ("é", 7), ("Z", -1), ("a", 0)]
+            rows = [("b", 0), ("a", 0), (None, 0), ("", 0), ("b", 7), ("é", 7), ("Z", -1), ("a", 0), ("c", MOST), ("d", -MOST)]
             for number, (tenant, priority) in enumerate(rows):
                 shard = (SHARD, OTHER)[number % 2]
                 await bench.queue(f"run_{number}", concurrency_key=tenant, priority=priority, shard=shard)
             await bench.queue("run_x", agent="seller", concurrency_key="c")
             await bench.begin("run_y", concurrency_key="y", priority=9)
-            queues = [Queue("buyer", *row) for row in ((7, "b"), (7, "é"), (0, ""), (0, "a"), (0, "b"), (-1, "Z"))]
+            places = [(MOST, "c"), (7, "b"), (7, "é"), (0, ""), (0, "a"), (0, "b"), (-1, "Z"), (-MOST, "d")]
+            queues = [Queue("buyer", *place) for place in places]
             assert await store.queues("buyer", 10) == queues
             assert await store.queues("buyer", 4) == queues[:4]
             for number, queue in enumerate(queues):
                 assert await store.queues("buyer", 2, after=queue) == queues[number + 1 : number + 3]
-            assert await store.queues("buyer", 9, after=Queue("buyer", 3, "gone")) == queues[2:]
+            assert await store.queues("buyer", 9, after=Queue("buyer", 3, "gone")) == queues[3:]
 
         self.play(tmp_path, scenario)
 

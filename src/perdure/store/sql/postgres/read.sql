@@ -27,7 +27,8 @@ order by priority desc, key limit 1;
 select * from perdure.runs_now where shard = any(%(shards)s) and status = 'running' order by key;
 
 -- name: queues
--- What tenants have queued at an agent, by priority; from one to the next by the index, however long they are.
+-- What tenants have queued at an agent, by priority; from one to the next by the index, however long they are. Without a
+-- priority from the first on.
 with recursive queue (priority, tenant) as (
     select %(priority)s::bigint, %(tenant)s::text collate "C"
     union all
@@ -42,6 +43,12 @@ with recursive queue (priority, tenant) as (
         (
             select run.priority, coalesce(run.concurrency_key, '') from perdure.runs as run
             where run.agent = %(agent)s and run.status = 'queued' and run.priority < queue.priority
+            order by run.priority desc, coalesce(run.concurrency_key, '') limit 1
+        )
+        union all
+        (
+            select run.priority, coalesce(run.concurrency_key, '') from perdure.runs as run
+            where run.agent = %(agent)s and run.status = 'queued' and queue.priority is null
             order by run.priority desc, coalesce(run.concurrency_key, '') limit 1
         )
         limit 1

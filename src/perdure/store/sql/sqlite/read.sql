@@ -32,7 +32,8 @@ where key in (
 order by key;
 
 -- name: queues
--- What tenants have queued at an agent, by priority; from one to the next by the index, however long they are.
+-- What tenants have queued at an agent, by priority; from one to the next by the index, however long they are. Without a
+-- priority from the first on.
 with recursive queue (priority, tenant) as (
     select :priority, :tenant
     union all
@@ -47,6 +48,11 @@ with recursive queue (priority, tenant) as (
         (
             select run.key from perdure_runs as run
             where run.agent = :agent and run.status = 'queued' and run.priority < queue.priority
+            order by run.priority desc, coalesce(run.concurrency_key, '') limit 1
+        ),
+        (
+            select run.key from perdure_runs as run
+            where run.agent = :agent and run.status = 'queued' and queue.priority is null
             order by run.priority desc, coalesce(run.concurrency_key, '') limit 1
         )
     )
