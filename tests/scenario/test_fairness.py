@@ -70,7 +70,7 @@ class Starts:
 
 
 async def leave(client, agent, tenants, *, priority=0):
-    """Queue a run for each of `tenants`, in this order, in one commit."""
+    """Queue a run for each of `tenants`, in this order, in one commit; returns their ids."""
     kernel = client.kernel
     new = [
         kernel.new_run(
@@ -80,6 +80,7 @@ async def leave(client, agent, tenants, *, priority=0):
         for tenant in tenants
     ]  # fmt: skip
     assert set(await client.store.commit([Transaction(create=new)])) == {None}
+    return [created.run.id for created in new]
 
 
 def listen(ownership):
@@ -92,6 +93,10 @@ def listen(ownership):
 
     ownership.queues.read = telling
     return heard
+
+
+async def no_news(shards):
+    """In place of reading what is queued at every change."""
 
 
 def test_who_queues_one_run_behind_thousands_is_next(world):
@@ -248,11 +253,12 @@ def test_tenants_whose_limits_are_used_up_do_not_seem_to_use_up_that_of_their_ag
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_round_that_finds_nothing_is_not_repeated_at_once(world):
-    """However many begin meanwhile: then after a pause, and what they leave behind is read."""
-    starts = Starts(held=10**6, held_up=["a00"])
+def test_a_round_that_finds_nothing_is_repeated_after_a_pause(world):
+    """Not with each run that begins meanwhile; and others have the loop between its pages."""
+    tenants = [f"a{number:02}" for number in range(30)]
+    starts = Starts(held=10**6, held_up=tenants)
     begin = starts.tool()
-    read: list[str] = []
+    order: list[str] = []
 
     @agent(concurrency_per_key=1)
     async def working(ctx: Context, tenant: str) -> None:
@@ -260,17 +266,94 @@ def test_a_round_that_finds_nothing_is_not_repeated_at_once(world):
 
     async def scenario():
         client = await world.start()
-        await leave(client, working, [f"a{number:02}" for number in range(30)] + ["a00"] * 5)
+        await leave(client, working, tenants * 4)
+        await world.stop(client)
         rt = await world.start(working)
-        reads, asked = rt.kernel.reads, rt.kernel.reads.queues
+        asked = rt.kernel.reads.queues
 
-        async def counted(agent, limit, *, after=None):
-            read.append(agent)
+        async def following(agent, limit, *, after=None):
+            order.append("page")
+            asyncio.get_running_loop().call_soon(order.append, "turn")
             return await asked(agent, limit, after=after)
 
-        reads.queues = counted
         await starts.begun(30)
-        assert starts.tenants
+        await world.clock.advance(3)
+        rt.kernel.reads.queues, rt.kernel.ownership.offer_ready = following, no_news
+        await rt.kernel.ownership.queues.read("working")
+        await settle()
+        assert order.count("page") > 4
+        assert "pagepagepage" not in "".join(order)  # two may come from two readers
+        pages = len(order)
+        starts.go_on(10**6)
+        await starts.begun(60)
+        await settle()
+        assert (len(starts.tenants), len(order)) == (60, pages)
+        while len(starts.tenants) < 120:
+            await world.clock.advance(0.5)
+        await rt.idle()
+
+    play(world, scenario)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_round_that_stopped_at_a_full_node_goes_on_when_there_are_places(world):
+    """Also when those that wait here cannot take them, and it was another agent that gave them back."""
+    starts = Starts(held=10**6, held_up=["other"])
+    begin = starts.tool()
+
+    @agent(rate_per_key="1/hour")
+    async def working(ctx: Context, tenant: str) -> None:
+        await begin(tenant)
+
+    @agent
+    async def filling(ctx: Context, tenant: str) -> None:
+        await begin(tenant)
+
+    async def scenario():
+        client = await world.start()
+        await leave(client, working, [f"a{number:02}" for number in range(30)] * 2)
+        rt = await world.start(working, filling, settings=Settings(moving_most=1))
+        await starts.begun(30)
+        [other] = await leave(client, filling, ["other"])
+        await starts.begun(31)
+        await leave(client, working, [f"b{number:02}" for number in range(30)])
+        await rt.kernel.ownership.queues.read("working")
+        await settle()
+        assert len(starts.tenants) == 31
+        starts.go_on(10**6)
+        await world.becomes(other, "succeeded")
+        await world.clock.advance(rt.kernel.settings.lease_seconds)
+        await starts.begun(61)
+        await world.crash()
+
+    play(world, scenario)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_what_only_other_nodes_can_run_is_found_behind_all_that_is_queued(world):
+    """So that its shard goes to one of them, however long the queue and however many there are."""
+    starts = Starts(held=1)
+    begin = starts.tool()
+
+    def version(number):
+        @agent(version=number, concurrency=1)
+        async def working(ctx: Context, tenant: str) -> None:
+            await begin(tenant)
+
+        return working
+
+    old, new = version("1"), version("2")
+
+    async def scenario():
+        client = await world.start()
+        await leave(client, old, [*(f"t{number}" for number in range(30)), *["z"] * 30])
+        [last] = await leave(client, new, ["z"])
+        rt = await world.start(old)
+        await starts.begun(1)
+        needs = rt.kernel.membership.parts.needs
+        needs.elsewhere = frozenset({("working", "2")})
+        await rt.kernel.ownership.offer_stranded(rt.kernel.leases.shards)
+        assert needs.say([]) == {(await world.status(last)).shard: ["2"]}
         await world.crash()
 
     play(world, scenario)

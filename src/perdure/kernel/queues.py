@@ -56,7 +56,8 @@ class Queues:
         self._round: dict[str, Queue] = {}
         #: those of them whose last round found next to nothing, for a while
         self._pausing: set[str] = set()
-        #: those of them that may have more when their pause is over: runs began, or were found, since their round did
+        #: those of them that may have more when their pause is over: runs began, or were found, since the last one. Not since
+        #: the round did: until it is written that a run has begun, it hides the next one of its queue.
         self._changed: set[str] = set()
 
     async def read(self, agent: str) -> None:
@@ -143,7 +144,6 @@ class Queues:
                 elif (found := self._going_round[agent]) < pages:
                     return self._pause(agent, pages, found)
                 else:
-                    self._changed.discard(agent)
                     self._round.pop(agent, None)
                     self._going_round[agent], pages = 0, 1
                     new = await self._read_first(agent)
@@ -160,6 +160,7 @@ class Queues:
     def _end_pause(self, agent: str) -> None:
         self._pausing.discard(agent)
         if agent in self._changed:
+            self._changed.discard(agent)
             self._go_on(agent)
 
     def _wants(self, agent: str) -> bool:

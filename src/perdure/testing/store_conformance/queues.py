@@ -23,7 +23,18 @@ class QueueTests(StoreTests):
         async def scenario(bench: Bench) -> None:
             store = bench.store
             assert await store.queues("buyer", 10) == []
-            rows = [("b", 0), ("a", 0), (None, 0), ("", 0), ("b", 7), ("é", 7), ("Z", -1), ("a", 0), ("c", MOST), ("d", -MOST)]
+            rows = [
+                ("b", 0),
+                ("a", 0),
+                (None, 0),
+                ("", 0),
+                ("b", 7),
+                ("é", 7),
+                ("Z", -1),
+                ("a", 0),
+                ("c", MOST),
+                ("d", -MOST),
+            ]
             for number, (tenant, priority) in enumerate(rows):
                 shard = (SHARD, OTHER)[number % 2]
                 await bench.queue(f"run_{number}", concurrency_key=tenant, priority=priority, shard=shard)
