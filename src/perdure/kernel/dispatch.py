@@ -37,11 +37,13 @@ class Dispatcher:
 
     def __init__(
         self, most: int, limits: Limits, *, shorter: Callable[[Queue], object] = lambda _: None,
-        weights: Mapping[str, float] | None = None,
+        vacant: Callable[[], object] = lambda: None, weights: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         self._limits = limits
         #: called with the queue of which one run less waits
         self._shorter = shorter
+        #: called when there are places that nobody takes
+        self._vacant = vacant
         #: before its door stand all that no other door is known to be shut for
         self._node = Places("the node", weights or {}, most)
         self._lanes: dict[tuple[str, str | None, bool], Lane] = {}
@@ -177,6 +179,8 @@ class Dispatcher:
                 self._serve(lane)
         finally:
             self._pumping = False
+        if self._node.room > 0:
+            self._vacant()
 
     def _serve(self, lane: Lane) -> None:
         for door in lane.doors:

@@ -101,8 +101,9 @@ class Kernel:
         self.membership = Membership(self)
         self.limits = AgentLimits(self)
         self.dispatcher = Dispatcher(
-            settings.moving_most, self.limits, weights=settings.weights, shorter=self.ownership.queues.shorter
-        )
+            settings.moving_most, self.limits, weights=settings.weights, shorter=self.ownership.queues.shorter,
+            vacant=self.ownership.queues.go_on,
+        )  # fmt: skip
         #: what this node did since it started
         self.steps_done = 0
         self.runs_begun = 0

@@ -174,7 +174,6 @@ class Membership:
         self._note(nodes)
         self._expect_expiry(sent)
         kernel.live.sweep()
-        kernel.ownership.queues.go_on()
         # The machine may have slept, or its wall clock was set: alarms count seconds awake, due times are wall time.
         kernel.alarms.ring()
 

@@ -54,6 +54,8 @@ class Queues:
         self._going_round: dict[str, float] = {}
         #: agents with more queues than a page has room for, and the last one that was read
         self._round: dict[str, Queue] = {}
+        #: those of them that wait for fewer to wait here, or for room
+        self._stopped: set[str] = set()
         #: those of them whose last round found next to nothing, for a while
         self._pausing: set[str] = set()
         #: those of them that may have more when their pause is over: runs began, or were found, since the last one. Not since
@@ -77,8 +79,8 @@ class Queues:
             self._go_on(queue.agent)
 
     def go_on(self) -> None:
-        """Go on with the rounds that stopped because the node was full: places may be free that nobody here can take."""
-        for agent in list(self._round):
+        """There are places that nobody here can take: go on with the rounds that stopped because the node was full."""
+        for agent in list(self._stopped):
             self._go_on(agent)
 
     async def _read_first(self, agent: str) -> int:
@@ -125,10 +127,14 @@ class Queues:
     # Of many queues the next.
 
     def _go_on(self, agent: str) -> None:
-        may_go = agent in self._round and agent not in self._going_round and agent not in self._pausing
-        if may_go and self._wants(agent):
+        if agent in self._going_round or agent in self._pausing:
+            return
+        self._stopped.discard(agent)
+        if agent in self._round and self._wants(agent):
             self._going_round[agent] = inf
             self._kernel.spawn_task(self._go_round(agent))
+        elif agent in self._round:
+            self._stopped.add(agent)
 
     async def _go_round(self, agent: str) -> None:
         pages = 0
@@ -141,15 +147,17 @@ class Queues:
                 pages += 1
                 if len(queues) == _PAGE:
                     self._round[agent] = queues[-1]
-                elif (found := self._going_round[agent]) < pages:
-                    return self._pause(agent, pages, found)
-                else:
-                    self._round.pop(agent, None)
-                    self._going_round[agent], pages = 0, 1
-                    new = await self._read_first(agent)
-                    self._going_round[agent] += new
+                    continue
+                if (found := self._going_round[agent]) < pages:
+                    self._pause(agent, pages, found)
+                    break
+                self._round.pop(agent, None)
+                self._going_round[agent], pages = 0, 1
+                new = await self._read_first(agent)
+                self._going_round[agent] += new
         finally:
             del self._going_round[agent]
+        self._go_on(agent)  # there may be room by now
 
     def _pause(self, agent: str, pages: int, found: float) -> None:
         self._pausing.add(agent)

@@ -41,9 +41,9 @@ where session is not null and status in ('running', 'waiting', 'paused', 'quaran
 -- I: an idempotency key starts one run.
 create unique index runs_idempotent on perdure.runs (agent, idempotency_key) where idempotency_key is not null;
 
--- By tenant, so that none has to be gone through to find the next. Not by shard: who reads queues has many. It is there,
--- and last, so that those of others are passed over without a look at their rows.
-create index runs_queued on perdure.runs (agent, priority desc, (coalesce(concurrency_key, '')), key, shard)
+-- By tenant, so that none has to be gone through to find the next. Not by shard: who reads queues has many. Nor is
+-- it the last column: then all of a queue that is ours would be fetched and sorted for each page of it.
+create index runs_queued on perdure.runs (agent, priority desc, (coalesce(concurrency_key, '')), key)
 where status = 'queued';
 create index runs_next on perdure.runs (agent, session, priority desc, key)
 where session is not null and status = 'queued';
