@@ -76,7 +76,7 @@ class CutOff:
                 raise StoreBusy("cut off")
             return await method(*args, **options)
 
-        return call
+        return call if asyncio.iscoroutinefunction(method) else method
 
 
 async def nodes(world, count, *agents):
