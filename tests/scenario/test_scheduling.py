@@ -299,6 +299,46 @@ def test_a_run_that_is_about_to_begin_is_steered_and_interrupted_too(world, busy
     play(world, scenario)
 
 
+class JustBefore:
+    """A store whose next word on a session's active run, when `early`, was given before that run began."""
+
+    def __init__(self):
+        self.early = False
+
+    def around(self, store):
+        self._store = store
+        return self
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def session_active(self, agent, session):
+        early, self.early = self.early, False
+        return None if early else await self._store.session_active(agent, session)
+
+
+def test_a_run_that_begins_while_its_session_is_looked_at_is_steered(world):
+    """Between the questions for the active run and for the next one it is neither."""
+
+    @agent
+    async def talking(ctx: Context, n: int) -> object:
+        return await ctx.receive("steer")
+
+    store = JustBefore()
+
+    async def scenario():
+        world.wrap = store.around
+        await world.start(talking)
+        first = await world.rt.start(talking, 1, session="s")
+        await world.becomes(first, "waiting")
+        store.early = True
+        second = await world.rt.start(talking, 2, session="s", busy="steer")
+        assert second.id == first.id
+        assert await first.result() == {"n": 2}
+
+    play(world, scenario)
+
+
 def test_a_run_of_a_missing_version_can_be_cancelled(world):
     """Queued, it ends at once. Begun, it says that it waits for the code that may have to undo what it did."""
     old, new = versioned("1"), versioned("2")

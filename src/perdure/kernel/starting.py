@@ -43,8 +43,7 @@ async def start_run(kernel: Kernel, agent: AnyAgent, input_json: str, options: S
             return await _same_input(kernel, earlier, input_json)
     busy = options.busy or agent.busy
     if options.session is not None and busy in (Busy.STEER, Busy.INTERRUPT):
-        active = await kernel.store.session_active(agent.name, options.session)
-        active = active or await kernel.store.session_next(agent.name, options.session)
+        active = await _active(kernel, agent.name, options.session)
         if active is not None and busy is Busy.STEER:
             if options.idempotency_key is not None:
                 raise InvalidInput(
@@ -58,6 +57,12 @@ async def start_run(kernel: Kernel, agent: AnyAgent, input_json: str, options: S
             reason = encode({"by": "interrupt", "reason": "a newer run of the session interrupts it"})
             await put_signal(kernel, {"run": active.id}, "cancel", reason)
     return await _create(kernel, agent, input_json, options, must_be_free=busy is Busy.REJECT)
+
+
+async def _active(kernel: Kernel, agent: str, session: str) -> Run | None:
+    active = await kernel.store.session_active(agent, session) or await kernel.store.session_next(agent, session)
+    # The one that was to go next may have begun between the two questions, and so be in neither answer.
+    return active or await kernel.store.session_active(agent, session)
 
 
 async def steer(kernel: Kernel, run: Run, input_json: str) -> None:
