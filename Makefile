@@ -28,7 +28,7 @@ check: lint types layers locks test-pythons tests ## the whole gate
 	@echo "make check: all passed"
 
 tests: .venv/test.stamp .venv/perdure.stamp ## all tests: also kills, power cuts, simulator seeds, examples of the docs
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: .venv/dev.stamp ## ruff: rules and format
 	@$(BIN)/ruff check

@@ -1,19 +1,22 @@
 """How many seeds does it take to find each planted bug?
 
-    python -m perdure.testing.planted [--only NAME] [--tries 5] [--most 2000] [--json]
+    python -m perdure.testing.planted [--only NAME] [--tries 5] [--most 2000] [--processes 2] [--json]
 
-Looks for each bug from `tries` first seeds on, and prints the median and the most seeds that it took.
+Looks for each bug from `tries` first seeds on, and prints the median and the most seeds that it took. Each bug has a
+process of its own: what a broken kernel leaves behind is gone with it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import multiprocessing
 import statistics
+import sys
 from collections.abc import Sequence
+from functools import partial
 
-from perdure.testing.planted import BUGS, seeds_until_found
+from perdure.testing.planted import BUGS, look_for
 from perdure.testing.simulator import hash_alike
 
 
@@ -23,17 +26,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="bugs whose name contains this")
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--most", type=int, default=2_000)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args(arguments)
     if (code := hash_alike("perdure.testing.planted", arguments)) is not None:
         return code
-    logging.disable(logging.CRITICAL)
     taken: dict[str, list[int | None]] = {}
-    for bug in (bug for bug in BUGS if options.only in bug.name):
-        counts = [seeds_until_found(bug, first * 10_000, options.most) for first in range(options.tries)]
-        taken[bug.name] = counts
-        if not options.json:
-            print(f"{bug.name}: {_describe(counts)}", flush=True)
+    bugs = [bug.name for bug in BUGS if options.only in bug.name]
+    look = partial(look_for, tries=options.tries, most=options.most)
+    with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as pool:
+        for name, counts in pool.imap(look, bugs, chunksize=1):
+            taken[name] = counts
+            print(f"{name}: {_describe(counts)}", file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
         print(json.dumps(taken))
     return 1 if any(count is None for counts in taken.values() for count in counts) else 0

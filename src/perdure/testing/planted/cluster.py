@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from perdure.agents.attempt import Attempt
 from perdure.kernel import parts
 from perdure.kernel.balance import Owners
 from perdure.kernel.group_commit import GroupCommit
@@ -22,7 +23,15 @@ from perdure.values.clock import Clock
 
 def no_term() -> Patch:
     """A node that was paused goes on with what it was about to begin."""
-    return replaced(Term, "assured", always_soon(None))
+
+    def make(begin: Any) -> Any:
+        def begin_anyway(self: Attempt) -> None:
+            self._may_begin = lambda: True
+            begin(self)
+
+        return begin_anyway
+
+    return together(replaced(Term, "assured", always_soon(None)), replaced(Attempt, "begin", make))
 
 
 def term_by_wall_clock() -> Patch:
