@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from perdure import Context, Settings, agent, tool
-from perdure.cli.why import Explainer
 from perdure.errors import InvalidSetting, StoreBusy
 from perdure.testing.clock import settle
+from perdure.views.why import Explainer
 from tests.scenario.worlds import Box, play
 
 
