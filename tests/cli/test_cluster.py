@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from perdure.cli.metrics import metrics_text
-from perdure.cli.standing import Standing
 from perdure.store.contract import Backlog, Node, Shard
+from perdure.views.metrics import metrics_text
+from perdure.views.standing import Standing
 from tests.cli.conftest import read_until
 
 NOW = 1_000_000_000

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from perdure.cli.progress import LiveDisplay
-from perdure.cli.why import commands_for
 from perdure.values.events import Event
 from perdure.values.json import encode
 from perdure.values.runs import Run, RunStatus
+from perdure.views.why import commands_for
 
 
 @pytest.fixture

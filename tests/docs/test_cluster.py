@@ -13,6 +13,7 @@ import pytest
 
 from perdure import Context, Runtime, agent, current_step, tool
 from perdure.errors import StoreReadOnly
+from perdure.store.contract import Document
 from perdure.testing.servers.cluster import run_as
 from perdure.testing.servers.postgres import PostgresServer
 from perdure.testing.servers.process import temporary_directory, unprivileged_account
@@ -67,6 +68,7 @@ async def use(url: str, item: str) -> str:
     """A node that runs one agent, and a message for its session."""
     async with Runtime(url, agents=[booker]) as runtime:
         await runtime.send("s", "word", item, agent=booker.name)
+        assert await runtime.store.put_document(Document("key", item, "{}")) is not None
         return await (await runtime.start(booker, item, session="s")).result()
 
 
@@ -89,8 +91,9 @@ def test_the_roles_of_the_page_are_enough_and_no_more(as_role):
     assert asyncio.run(use(worker, "pen")) == "pen"
     with psycopg.connect(monitor) as connection:
         assert connection.execute("select status from perdure.runs").fetchall() == [("succeeded",)]
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("delete from perdure.runs")
+    for forbidden in ("delete from perdure.runs", "select data from perdure.documents"):
+        with psycopg.connect(monitor) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(forbidden.encode())
     for forbidden in (
         "drop table perdure.runs",
         "update perdure.meta set value = '9'",

@@ -13,8 +13,8 @@ from perdure.cli.output import note, paint, print_json, print_line, print_table,
 from perdure.errors import InvalidInput, InvalidSetting, NotFound
 
 if TYPE_CHECKING:
-    from perdure.cli.standing import Lag, Standing
     from perdure.store.contract import Node, Store
+    from perdure.views.standing import Lag, Standing
 
 #: How often `status --watch` looks, and how often `drain --wait` does.
 _WATCH_SECONDS = 2.0
@@ -91,8 +91,8 @@ def move_shard(shard: str, database: str, store: str, *, as_json: bool) -> int:
 
 
 async def _status(store: str, *, watch: bool, shards: bool, as_json: bool) -> int:
-    from perdure.cli.standing import Standing
     from perdure.values.clock import SystemClock
+    from perdure.views.standing import Standing
 
     async with client(store) as runtime:
         while True:
@@ -109,7 +109,7 @@ async def _status(store: str, *, watch: bool, shards: bool, as_json: bool) -> in
 
 
 def _print_standing(standing: Standing, *, shards: bool) -> None:
-    from perdure.cli.standing import figures_of
+    from perdure.views.standing import figures_of
 
     nodes = []
     for node in standing.nodes:
@@ -189,9 +189,9 @@ def _lag(lag: Lag) -> tuple[str, ...]:
 
 
 async def _metrics(store: str, *, as_json: bool) -> int:
-    from perdure.cli.metrics import metrics_text
-    from perdure.cli.standing import Standing
     from perdure.values.clock import SystemClock
+    from perdure.views.metrics import metrics_text
+    from perdure.views.standing import Standing
 
     async with client(store) as runtime:
         standing = await Standing.look(runtime.store, SystemClock())

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from perdure.cli.why import Explainer, is_paused
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
+from perdure.views.why import Explainer, is_paused
 
 if TYPE_CHECKING:
     from perdure.runtime import Runtime

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.cli.output import shorten, visible
-from perdure.cli.why import example
 from perdure.values.events import Event
+from perdure.views.why import example
 
 #: Events in which a run changes its state or needs somebody; the rest is detail.
 STATE = frozenset({

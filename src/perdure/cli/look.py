@@ -13,11 +13,11 @@ from perdure.cli.options import MOMENT, client, execute, json_option, store_opti
 from perdure.cli.output import ago, note, paint, print_json, print_line, print_table, shorten, span, status, visible
 
 if TYPE_CHECKING:
-    from perdure.cli.why import Why
     from perdure.journal.timeline import StepRecord
     from perdure.store.contract import Ask
     from perdure.values.events import Event
     from perdure.values.runs import Run
+    from perdure.views.why import Why
 
 STATUSES = ("queued", "running", "waiting", "paused", "succeeded", "failed", "cancelled", "quarantined")
 
@@ -75,10 +75,11 @@ def events(run: str, after: int, types: tuple[str, ...], store: str, *, follow: 
 async def _runs(
     filters: dict[str, Any], statuses: tuple[str, ...], parent: str | None, store: str, *, as_json: bool
 ) -> int:
-    from perdure.cli.why import Explainer
     from perdure.store.contract import RunFilter
     from perdure.values.clock import SystemClock
     from perdure.values.runs import RunStatus
+    from perdure.views.runs import run_json
+    from perdure.views.why import Explainer
 
     async with client(store) as runtime:
         if parent is not None:
@@ -101,21 +102,11 @@ async def _runs(
     return exits.OK
 
 
-def run_json(run: Run, why: Why) -> dict[str, Any]:
-    """A run as lists print it."""
-    from perdure.values.clock import iso
-
-    return {
-        "id": run.id, "agent": run.agent, "version": run.version, "session": run.session, "status": run.status,
-        "reason": why.reason, "wait": why.wait, "created": iso(run.created), "updated": iso(run.updated),
-        "parent": run.parent, "attempt": run.attempt, "steps": run.steps,
-    }  # fmt: skip
-
-
 async def _show(id: str, store: str, *, as_json: bool) -> int:
-    from perdure.cli.why import Explainer, commands_for, open_asks
     from perdure.journal.timeline import read_timeline
     from perdure.values.clock import SystemClock
+    from perdure.views.runs import ends_json, run_json
+    from perdure.views.why import Explainer, commands_for, open_asks
 
     async with client(store) as runtime:
         run = await runtime.find(id)
@@ -125,7 +116,7 @@ async def _show(id: str, store: str, *, as_json: bool) -> int:
         next_commands = commands_for(run, asks, alive=explainer.has_worker(run))
     steps = read_timeline(journal)
     if as_json:
-        shown = {**run_json(run, why), **_ends(run, journal)}
+        shown = {**run_json(run, why), **ends_json(run, journal)}
         print_json({"run": shown, "steps": [step.as_json() for step in steps], "next": next_commands})
         return exits.OK
     _print_head(run, why, asks, journal, now)
@@ -138,21 +129,9 @@ async def _show(id: str, store: str, *, as_json: bool) -> int:
     return exits.OK
 
 
-def _ends(run: Run, journal: list[Event]) -> dict[str, Any]:
-    last = journal[-1].data if journal[-1].terminal else {}
-    return {
-        "input": _input(journal), "result": last.get("result"), "error": last.get("error"),
-        "forked_from": None if run.forked_from is None else {"run": run.forked_from[0], "seq": run.forked_from[1]},
-    }  # fmt: skip
-
-
-def _input(journal: list[Event]) -> Any:
-    begun = [event.data for event in journal if event.type in ("run.queued", "run.forked")]
-    given = [data["input"] for data in begun if "input" in data]
-    return given[-1] if given else None
-
-
 def _print_head(run: Run, why: Why, asks: list[Ask], journal: list[Event], now: int) -> None:
+    from perdure.views.runs import input_of
+
     about = [f"{run.agent} {run.version}"]
     about += [f"session {run.session}"] if run.session is not None else []
     about += [f"child of {run.parent}"] if run.parent is not None else []
@@ -164,7 +143,7 @@ def _print_head(run: Run, why: Why, asks: list[Ask], journal: list[Event], now: 
     for ask in asks:
         click.echo(visible(f"  {ask.id} asks {ask.to or 'anybody'}: {ask.title}"))
     click.echo(f"  began {ago(run.created, now)}, moved {ago(run.updated, now)}, {run.seq} events")
-    click.echo(f"  input {shorten(_input(journal), 100)}")
+    click.echo(f"  input {shorten(input_of(journal), 100)}")
 
 
 def _print_steps(steps: list[StepRecord], now: int) -> None:

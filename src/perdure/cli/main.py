@@ -29,6 +29,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "new": Entry("perdure.cli.new:new", "Write a small project: an agent, its test, a README."),
         "run": Entry("perdure.cli.run:run", "Run an agent and print its result."),
         "work": Entry("perdure.cli.work:work", "Run whatever is due, until stopped."),
+        "dev": Entry("perdure.cli.serve:dev", "Server, console and worker for your agents, with reload."),
+        "serve": Entry("perdure.cli.serve:serve", "The same for production: keys required, no reload."),
     },
     "Look": {
         "runs": Entry("perdure.cli.look:runs", "List runs, newest first, and why they are not moving."),
@@ -48,6 +50,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "cancel": Entry("perdure.cli.steer:cancel", "Cancel runs and their children; clean-up code runs."),
         "retry": Entry("perdure.cli.steer:retry", "Try again what failed or was parked."),
         "resolve": Entry("perdure.cli.steer:resolve", "Say what became of a step of unknown outcome."),
+    },
+    "Access": {
+        "key": Entry("perdure.cli.key:key", "Make, list, rotate and revoke the keys of callers."),
     },
     "Cluster": {
         "cluster": Entry("perdure.cli.cluster:cluster", "See nodes and shards, drain a node, move a shard."),

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from perdure.cli.why import Explainer, Why, is_paused
 from perdure.store.contract import RunFilter
 from perdure.values.clock import SystemClock
 from perdure.values.runs import Run, RunStatus
+from perdure.views.why import Explainer, Why, is_paused
 
 if TYPE_CHECKING:
     from perdure.runtime import Runtime

@@ -90,11 +90,12 @@ def send(words: tuple[str, ...], agent: str | None, session: str | None, store: 
 
 async def _inbox(to: str | None, store: str, *, as_json: bool) -> int:
     from perdure.values.clock import SystemClock
+    from perdure.views.asks import ask_json
 
     async with client(store) as runtime:
         asks = await runtime.inbox(to=to)
     if as_json:
-        print_json([_ask_json(ask) for ask in asks])
+        print_json([ask_json(ask) for ask in asks])
         return exits.OK
     now = SystemClock().now_us()
     for ask in asks:
@@ -104,23 +105,10 @@ async def _inbox(to: str | None, store: str, *, as_json: bool) -> int:
     return exits.OK
 
 
-def _ask_json(ask: Ask) -> dict[str, Any]:
-    from perdure.values.clock import iso
-    from perdure.values.json import decode
-
-    detail = decode(ask.detail)
-    return {
-        "id": ask.id, "kind": ask.kind, "run": ask.run, "agent": ask.agent, "session": ask.session, "step": ask.step,
-        "title": ask.title, "to": ask.to, "created": iso(ask.created),
-        "deadline": None if ask.deadline is None else iso(ask.deadline), "schema": detail.get("schema"),
-        "action": detail.get("action"), "args": detail.get("args"),
-    }  # fmt: skip
-
-
 def _print_ask(ask: Ask, now: int) -> None:
-    from perdure.cli.why import ask_commands
     from perdure.values.clock import iso
     from perdure.values.json import decode
+    from perdure.views.why import ask_commands
 
     until = f", until {iso(ask.deadline)[:19]}Z" if ask.deadline is not None else ""
     click.echo(f"{paint(ask.id, bold=True)}  {ask.agent} asks {ask.to or 'anybody'}, {ago(ask.created, now)}{until}")
@@ -174,7 +162,7 @@ _JOURNALED = {"ask": ("ask.answered",), "approval": ("approval.granted", "approv
 
 async def _send(target: str, topic: str, value: Any, agent: str | None, store: str, *, as_json: bool) -> int:
     from perdure.cli.effect import carry_out
-    from perdure.cli.why import Explainer
+    from perdure.views.why import Explainer
 
     async with client(store) as runtime:
         if agent is None:

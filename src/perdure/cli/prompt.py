@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.cli.options import person
 from perdure.cli.output import note, paint, shorten
-from perdure.cli.why import open_asks
 from perdure.errors import AlreadySettled, InvalidInput
 from perdure.store.contract import Ask
 from perdure.values.json import decode
+from perdure.views.why import open_asks
 
 if TYPE_CHECKING:
     from perdure.runtime import Runtime

@@ -19,9 +19,9 @@ from perdure.cli.stopping import stop_signals
 if TYPE_CHECKING:
     from perdure.agents.agent import AnyAgent
     from perdure.cli.progress import Display
-    from perdure.cli.why import Why
     from perdure.runtime import RunHandle, Runtime
     from perdure.values.events import Event
+    from perdure.views.why import Why
 
 
 @click.command("run", short_help="Run an agent and print its result.")
@@ -78,8 +78,8 @@ class _Start:
 
 
 async def _record(start: _Start, store: str, *, as_json: bool) -> int:
-    from perdure.cli.why import Explainer
     from perdure.runtime import Runtime
+    from perdure.views.why import Explainer
 
     async with Runtime(store, start.loaded.agents, work=False) as runtime:
         handle = await start(runtime)
@@ -157,8 +157,8 @@ class _Watch:
 
 
 async def _say_parked(runtime: Runtime, watch: _Watch, file: str, *, as_json: bool) -> int:
-    from perdure.cli.why import Explainer, commands_for, open_asks
     from perdure.values.clock import SystemClock
+    from perdure.views.why import Explainer, commands_for, open_asks
 
     row = await runtime.find(watch.run)
     explainer = await Explainer.look(runtime)

@@ -135,7 +135,7 @@ async def _others_heard(runtime: Runtime) -> None:
 
     Where the store cannot see that a node died, its shards look owned until their leases run out.
     """
-    from perdure.cli.standing import agent_of
+    from perdure.views.standing import agent_of
 
     store, names = runtime.store, set(runtime.agents.names())
     before = {node.id: node.expires for node in await store.nodes() if node.id != runtime.kernel.node}

@@ -33,6 +33,8 @@ class Followers:
         self._failure: Exception | None = None
         #: called with the events of every commit of this node: for those who watch all its runs
         self.watchers: list[Callable[[str, list[Event]], object]] = []
+        #: called when another process wrote, nobody knows to which run
+        self.listeners: list[Callable[[], object]] = []
 
     def published(self, run: str, events: list[Event]) -> None:
         """There is more in the journal of `run`."""
@@ -48,6 +50,8 @@ class Followers:
 
     async def changed_elsewhere(self) -> None:
         """Another process wrote: anybody may have more to read."""
+        for listen in self.listeners:
+            listen()
         for run in list(self._nudges):
             self.published(run, [])
         awaited = tuple(self._ends)

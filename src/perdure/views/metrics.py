@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from perdure.cli.standing import AgentStanding, Standing, figures_of
+from perdure.views.standing import AgentStanding, Standing, figures_of
 
 
 class Metric(NamedTuple):

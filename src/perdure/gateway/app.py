@@ -1,0 +1,202 @@
+"""The gateway: an ASGI application in front of one Runtime.
+
+A request passes, in this order: whom is it addressed to, where does it come from (guard.py), who calls and how often
+(access/), which endpoint, may the caller do that, what was sent. Only then is anything done. Whatever goes wrong becomes
+problem details; what nobody expected is logged here and tells the caller nothing of its inside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from perdure.gateway.access.access import Access, Issuer
+from perdure.gateway.access.principal import NOBODY, Principal
+from perdure.gateway.body import read_body, read_json
+from perdure.gateway.endpoint import Answer, Call, Endpoint, Section
+from perdure.gateway.events import Streams
+from perdure.gateway.guard import SECURITY_HEADERS, check_host, check_intent, check_origin
+from perdure.gateway.problems import Problem, problem_of
+from perdure.gateway.routing import Routes, variables
+from perdure.gateway.settings import GatewaySettings
+from perdure.gateway.shown import Shown
+from perdure.runtime import Runtime
+from perdure.values.json import encode
+
+log = logging.getLogger("perdure.gateway")
+
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+
+class Gateway:
+    """HTTP in front of `runtime`, which must be started before the first request comes.
+
+    sections: what can be asked for (`perdure.gateway.routes.SECTIONS`, and the console's). issuer: somebody else who says
+    who callers are. store_name: how the store is shown to people: without passwords.
+    """
+
+    def __init__(
+        self, runtime: Runtime, settings: GatewaySettings | None = None, *, sections: Iterable[Section],
+        issuer: Issuer | None = None, store_name: str = "",
+    ) -> None:  # fmt: skip
+        self.runtime = runtime
+        self.settings = settings or GatewaySettings()
+        self.sections = list(sections)
+        self.store_name = store_name
+        self.access = Access(runtime.store, runtime.kernel.clock, self.settings, issuer)
+        self.streams = Streams(runtime)
+        self.shown = Shown(runtime)
+        self._routes = Routes(endpoint for section in self.sections for endpoint in section.endpoints)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection's request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 4403})  # none is offered: refused before it is accepted
+            return
+        if scope["type"] != "http":
+            return
+        out = _Sender(send)
+        headers = dict(scope["headers"])
+        try:
+            response = await self._answer(scope, headers, receive, out)
+            await response(scope, receive, out)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.status >= 500 and problem.error == "Unexpected":
+                log.exception("%s %s", scope["method"], scope["path"])
+            if out.started:
+                raise
+            await problem.response()(scope, receive, out)
+
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, out: _Sender) -> ASGIApp:
+        method = scope["method"]
+        host = check_host(headers, self.settings)
+        check_origin(method, headers, host, tls=self.settings.tls)
+        endpoint, values = self._find(method, self._path(scope))
+        # What there is, and what not, is told only to who is known.
+        public = isinstance(endpoint, Endpoint) and endpoint.scope is None
+        principal = NOBODY if public else await self._known(method, scope, headers, out)
+        if isinstance(endpoint, Problem):
+            raise endpoint
+        if endpoint.scope is not None and not principal.may(endpoint.scope):
+            raise Problem(403, f"this needs scope {endpoint.scope}; yours: {', '.join(sorted(principal.scopes))}")
+        call = Call(
+            self, principal, dict(zip(variables(endpoint.path), values, strict=True)),
+            query=_query(endpoint, scope["query_string"]), body=await self._body(endpoint, headers, receive),
+            headers=headers, connection=scope,
+        )  # fmt: skip
+        answer = await endpoint.handler(call)
+        return _json(answer) if isinstance(answer, Answer) else answer
+
+    def _path(self, scope: Scope) -> str:
+        path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
+        prefix = self.settings.prefix
+        if prefix and path.startswith(f"{prefix}/"):
+            return str(path[len(prefix) :])
+        return str(path)
+
+    def _find(self, method: str, raw_path: str) -> tuple[Endpoint | Problem, list[str]]:
+        try:
+            endpoints, values = self._routes.find(raw_path)
+        except Problem as problem:
+            return problem, []
+        endpoint = endpoints.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            allowed = ", ".join(sorted(endpoints))
+            return Problem(405, f"{method} is not possible here; possible: {allowed}", headers={"Allow": allowed}), []
+        return endpoint, values
+
+    async def _known(self, method: str, scope: Scope, headers: dict[bytes, bytes], out: _Sender) -> Principal:
+        address = scope["client"][0] if scope.get("client") else "?"
+        principal = await self.access.authenticate(headers, address)
+        if principal.via == "cookie":
+            check_intent(method, headers)
+        room = self.access.take(principal)
+        out.add("RateLimit-Policy", self.access.rate_policy)
+        out.add("RateLimit", f'"default";r={room.remaining}')
+        if not room.granted:
+            wait = str(max(1, round(room.wait_seconds + 0.5)))
+            raise Problem(429, f"too many requests with this key; go on in {wait} s", headers={"Retry-After": wait})
+        return principal
+
+    async def _body(self, endpoint: Endpoint, headers: dict[bytes, bytes], receive: Receive) -> Any:
+        if endpoint.body is None:
+            return None
+        body = await read_body(receive, headers, self.settings.body_bytes)
+        if not body and endpoint.body_optional:
+            return None if endpoint.body is object else endpoint.body()
+        value = read_json(body, headers.get(b"content-type", b"").decode("latin-1"))
+        return value if endpoint.body is object else _validated(endpoint.body, value, 422, "the body")
+
+
+class _Sender:
+    """Sends answers with the headers that all of them have."""
+
+    def __init__(self, send: Send) -> None:
+        self.started = False
+        self._send = send
+        self._more: list[tuple[bytes, bytes]] = []
+
+    def add(self, name: str, value: str) -> None:
+        """One more header for this answer."""
+        self._more.append((name.lower().encode(), value.encode("latin-1")))
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            own = [name for name, _ in message["headers"]]
+            rest = [header for header in _HEADERS if header[0] not in own]
+            cached = [] if b"cache-control" in own else [(b"cache-control", b"no-store")]
+            message = {**message, "headers": [*message["headers"], *rest, *self._more, *cached]}
+        await self._send(message)
+
+
+def _json(answer: Answer) -> Response:
+    return Response(encode(answer.value), answer.status, dict(answer.headers), "application/json")
+
+
+def _query(endpoint: Endpoint, query_string: bytes) -> Any:
+    if endpoint.query is None and not query_string:
+        return None
+    try:
+        pairs = parse_qsl(
+            query_string.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query_string), errors="strict",
+            max_num_fields=100,
+        )  # fmt: skip
+    except ValueError as error:
+        raise Problem(400, f"the query string cannot be read: {error}") from None
+    if any(not text.isprintable() for pair in pairs for text in pair):
+        raise Problem(400, "the query string holds characters that nothing here is named with")
+    if endpoint.query is None:
+        raise Problem(400, f"this takes no query parameters, not {pairs[0][0]!r}")
+    return _validated(endpoint.query, _collected(endpoint.query, pairs), 400, "the query string")
+
+
+def _collected(model: type[BaseModel], pairs: list[tuple[str, str]]) -> Mapping[str, Any]:
+    """Parameters by name; only those whose field is a tuple may come several times."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        several = name in model.model_fields and "tuple" in str(model.model_fields[name].annotation)
+        if several:
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise Problem(400, f"the query parameter {name!r} is given twice")
+        else:
+            found[name] = value
+    return found
+
+
+def _validated(model: type[BaseModel], value: Any, status: int, what: str) -> BaseModel:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        detail = f"{what} does not fit: {place + ': ' if place else ''}{first['msg']}"
+        raise Problem(status, detail, error="InvalidInput") from None

@@ -1,0 +1,19 @@
+"""What can be asked for? Each file holds the endpoints about one kind of thing."""
+
+from __future__ import annotations
+
+from perdure.gateway.endpoint import Section
+from perdure.gateway.routes.agents import agents
+from perdure.gateway.routes.asks import asks
+from perdure.gateway.routes.documents import documents
+from perdure.gateway.routes.keys import keys
+from perdure.gateway.routes.login import login
+from perdure.gateway.routes.runs import runs
+from perdure.gateway.routes.server import server
+from perdure.gateway.routes.sessions import sessions
+from perdure.gateway.routes.steering import steering
+
+#: In the order in which people read about them.
+SECTIONS: tuple[Section, ...] = (
+    agents, runs, steering, asks, sessions, server, keys, login, documents,
+)  # fmt: skip
