@@ -77,7 +77,7 @@ locks: .venv/dev.stamp ## is uv.lock what pyproject.toml asks for, and requireme
 
 export = $(EXPORT) --group build --output-file $(1)/run.txt >/dev/null && \
 	    $(EXPORT) --group build --group test --output-file $(1)/unit.txt >/dev/null && \
-	    $(EXPORT) --group build --group test --group cluster --output-file $(1)/test.txt >/dev/null && \
+	    $(EXPORT) --group build --group test --group cluster --group web --output-file $(1)/test.txt >/dev/null && \
 	    $(EXPORT) --group dev --output-file $(1)/dev.txt >/dev/null
 
 # --- Set-up: a stamp for each step that is done; a changed lock starts afresh, so nothing old lingers --------------

@@ -18,6 +18,7 @@ from perdure.store import MemoryStore, SqliteStore
 from perdure.store.contract import (
     Ask,
     AskClose,
+    Document,
     Fence,
     NewRun,
     Node,
@@ -165,6 +166,12 @@ async def answers(one: Numbered, client: Client) -> list[Any]:
         found += [await store.next_due(shards), one.named((await store.signals(shards, limit=3))[0])]
     found += [await store.runs(RunFilter(limit=5)), await store.asks(), await store.asks(to="ann", status=None)]
     found += [await store.shards(), await store.nodes(), await store.backlog(until)]
+    found += [await store.sessions(), await store.sessions(agent="b"), await store.sessions(after=("a", "s"), limit=1)]
+    found += [
+        await store.documents("key"),
+        await store.documents("key", after="x", limit=1),
+        await store.document("key", "y"),
+    ]
     return found
 
 
@@ -201,7 +208,9 @@ class Client:
     async def meet(self, stores: list[Store]) -> None:
         """Something that nodes do among themselves, on all stores."""
         node = self.dice.choice(NODES)
-        match self.dice.choice(["beat", "beat", "share", "share", "take", "take", "leave", "ask_drain"]):
+        match self.dice.choice(
+            ["beat"] * 2 + ["share"] * 2 + ["take"] * 2 + ["put"] * 3 + ["drop", "leave", "ask_drain"]
+        ):
             case "beat":
                 said = Node(node, "here", 1, (("a", "v1"),), self.dice.random() < 1 / 4)
                 results: list[Any] = [await store.beat(said, 30) for store in stores]
@@ -215,6 +224,13 @@ class Client:
                     RateWish("b", 5, 30, 2),
                 ]
                 results = [await store.take(rates) for store in stores]
+            case "put":
+                expires = self.dice.choice([None, self.now() + 5_000_000])
+                kept = Document("key", self.dice.choice("xyz"), "{}", self.dice.randint(0, 2), expires)
+                results = [await store.put_document(kept) for store in stores]
+            case "drop":
+                meant = self.dice.choice("xyz"), self.dice.choice([None, 1, 2])
+                results = [await store.drop_document("key", *meant) for store in stores]
             case "leave":
                 results = [await store.leave(node) for store in stores]  # type: ignore[func-returns-value]
             case _:

@@ -16,10 +16,10 @@ from perdure.store.contract import RunFilter
 from perdure.store.queries import load_migrations, load_queries
 from perdure.store.sqlite import reads
 
-FILES = ("commit", "read", "shards", "nodes", "quotas", "exchange", "moving", "check")
+FILES = ("commit", "read", "shards", "nodes", "quotas", "documents", "exchange", "moving", "check")
 
-#: Values that were given, and the queues that a query itself found.
-HARMLESS = re.compile("VIRTUAL|CONSTANT ROW|SCAN queue$")
+#: Values that were given, and the queues or sessions that a query itself found.
+HARMLESS = re.compile(r"VIRTUAL|CONSTANT ROW|SCAN (queue|found|\(subquery-1\))$")
 
 #: Tables so small, or questions so rare, that reading everything is right.
 READS_ALL = {
@@ -71,7 +71,7 @@ def test_every_query_is_loaded():
 
 def test_every_query_finds_its_rows_by_an_index(db):
     """No question that a kernel asks while it works reads a whole table."""
-    for file in ("commit", "read", "shards", "nodes", "quotas", "exchange"):
+    for file in ("commit", "read", "shards", "nodes", "quotas", "documents", "exchange"):
         for name, sql in load_queries("sqlite", file).items():
             if name not in READS_ALL and not sql.startswith("pragma"):
                 scans = [step for step in plan(db, sql) if step.startswith("SCAN") and not HARMLESS.search(step)]
@@ -82,11 +82,18 @@ def test_every_query_finds_its_rows_by_an_index(db):
     ("query", "index"),
     [("queues", "perdure_runs_queued"), ("ready", "perdure_runs_queued"), ("due", "perdure_runs_due"),
      ("next_due", "perdure_runs_due"), ("active", "perdure_runs_running"), ("session_active", "perdure_runs_active"),
-     ("session_next", "perdure_runs_next"), ("run_by_key", "perdure_runs_idempotent")],
+     ("session_next", "perdure_runs_next"), ("sessions", "perdure_runs_session"), ("run_by_key", "perdure_runs_idempotent")],
 )  # fmt: skip
 def test_the_small_indexes_are_used(db, query, index):
     """Those that hold only what is queued, waiting or begun: ended runs cost nothing."""
     assert any(index in step for step in plan(db, load_queries("sqlite", "read")[query]))
+
+
+def test_the_next_session_is_one_step_in_the_index(db):
+    """From the agent and the session, or from the agent: what lies between is not passed over row by row."""
+    steps = [step for step in plan(db, load_queries("sqlite", "read")["sessions"]) if "perdure_runs_session" in step]
+    for condition in ("((agent,session)>(?,?))", "(agent=? AND session>?)", "(agent>?)", "(agent=? AND session=?)"):
+        assert sum(step.endswith(f"perdure_runs_session {condition}") for step in steps) == 1, steps
 
 
 def test_lists_use_what_they_are_narrowed_by(db):

@@ -14,7 +14,7 @@ import pytest
 
 from perdure.errors import StoreCorrupt, StoreError, StoreNewer, StoreReadOnly
 from perdure.store import SqliteStore
-from perdure.store.contract import Node, QuotaWish, RunFilter
+from perdure.store.contract import Document, Node, QuotaWish, RunFilter, SessionRow
 from perdure.store.queries import load_migrations
 from perdure.store.sqlite.schema import APPLICATION_ID
 
@@ -127,6 +127,11 @@ def test_a_store_of_the_first_version_goes_on_with_what_it_has(tmp_path):
     for _ in db.execute(load_migrations("sqlite")[0][1]):
         pass
     db.execute("insert into perdure_meta (name, value) values ('slots', '3')")
+    db.execute(
+        "insert into perdure_runs (id, agent, version, session, shard, status, created, updated, priority, attempt, strikes, "
+        "seq, steps) values ('run_1', 'buyer', 'v1', 's', 'buyer:0', 'waiting', 3, 5, 0, 1, 0, 0, 0)"
+    )
+    db.execute("insert into perdure_events values (1, 1, 1, 1, 3, null, null, '{}')")
     db.execute("insert into perdure_state (agent, session, name, value) values ('buyer', 's', 'spent', '12')")
     db.pragma("user_version", 1)
     db.pragma("application_id", APPLICATION_ID)
@@ -137,6 +142,8 @@ def test_a_store_of_the_first_version_goes_on_with_what_it_has(tmp_path):
         await store.open()
         assert await store.slots() == 3
         assert await store.state("buyer", "s") == {"spent": "12"}
+        assert await store.sessions() == [SessionRow("buyer", "s", 5, "run_1")]
+        assert await store.put_document(Document("key", "a", "{}")) == Document("key", "a", "{}", 1)
         [node] = await store.beat(Node("node_a", "here", 1, ()), 10)
         assert await store.share(node.id, [QuotaWish("buyer", 5, 0, 9)]) == [5]
         await store.close()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from perdure.errors import NotJsonError
 from perdure.gateway.access.access import Access, Issuer
 from perdure.gateway.access.principal import NOBODY, Principal
 from perdure.gateway.body import read_body, read_json
@@ -158,7 +159,13 @@ class _Sender:
 
 
 def _json(answer: Answer) -> Response:
-    return Response(encode(answer.value), answer.status, dict(answer.headers), "application/json")
+    if answer.status == 204:
+        return Response(status_code=204, headers=dict(answer.headers))
+    try:
+        text = encode(answer.value)
+    except NotJsonError as error:
+        raise RuntimeError("an answer that is no JSON") from error  # our mistake, not the caller's
+    return Response(text, answer.status, dict(answer.headers), "application/json")
 
 
 def _query(endpoint: Endpoint, query_string: bytes) -> Any:

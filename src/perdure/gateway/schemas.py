@@ -54,6 +54,7 @@ class Run(Shown):
     parent: str | None
     attempt: Annotated[int, Field(description="Grows when a worker takes it over after a crash.")]
     steps: int
+    shard: Annotated[str, Field(description="The slice of the sessions that it belongs to; one node owns it.")]
     seq: Annotated[int, Field(description="The number of its last event.")]
     priority: int
     concurrency_key: str | None

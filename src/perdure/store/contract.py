@@ -1,9 +1,9 @@
 """What the kernel asks of a store. One Protocol, several implementations, one conformance suite.
 
-A store keeps nine things: runs (one row each), events (the journals), signals (what reaches a run from
+A store keeps ten things: runs (one row each), events (the journals), signals (what reaches a run from
 outside, until its owner has journaled it), asks (questions and approvals), sessions (their state), shards
-(leases with epochs), nodes (who is there), quotas (who may use how much of a limit that all share) and a version
-of its own schema.
+(leases with epochs), nodes (who is there), quotas (who may use how much of a limit that all share), documents
+(small records that belong to no run) and a version of its own schema.
 
 Two rules make it trustworthy:
 
@@ -195,6 +195,35 @@ class Node:
     leaving: tuple[str, ...] = ()
 
 
+class SessionRow(NamedTuple):
+    """A session that has had a run."""
+
+    agent: str
+    session: str
+    #: when its newest run was last updated, as `runs` says of that run; microseconds
+    updated: int
+    #: id of its run that has begun and not ended
+    active: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A small record that belongs to no run, such as an API key or a schedule.
+
+    `kind` and `id` are text of 1 to 200 characters without NUL; `data` may be longer, but holds no NUL either.
+    """
+
+    kind: str
+    id: str
+    #: JSON text; not shown, since it may hold a secret
+    data: str = field(repr=False)
+    #: given by the store: 1, and one more with each write. One that was gone and is made anew begins at 1 again: what must
+    #: not be taken for its namesake needs an id of its own.
+    version: int = 0
+    #: it is gone from then on; microseconds since the epoch, store's clock
+    expires: int | None = None
+
+
 class QuotaWish(NamedTuple):
     """How much of a shared limit a node would like to have."""
 
@@ -341,6 +370,11 @@ class Store(Protocol):
     async def session_next(self, agent: str, session: str) -> Run | None:
         """The session's queued run that goes next (priority, then age), or None."""
 
+    async def sessions(
+        self, *, agent: str | None = None, after: tuple[str, str] | None = None, limit: int = 100
+    ) -> list[SessionRow]:
+        """Sessions that ever had a run, by (agent, session); those that come after `after`."""
+
     async def signals(
         self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
     ) -> tuple[list[Signal], Cursor]:
@@ -438,6 +472,28 @@ class Store(Protocol):
         So in any stretch of time at most `limit` begin, and as many more as `limit` in `seconds` makes in that time.
         Raises ValueError for a rate that lets nothing begin, and then takes nothing.
         """
+
+    async def document(self, kind: str, id: str) -> Document | None:
+        """One document, or None. One that has expired is not there, for any of these.
+
+        Raises ValueError for what cannot be a kind or an id, as all of these do.
+        """
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[Document]:
+        """Documents of a kind, by id; those that come after `after`."""
+
+    async def put_document(self, document: Document) -> Document | None:
+        """Write a document if what is stored has its version (0: there must be none); it comes back with the new one.
+
+        None when there is another version, or none any more: somebody else was first, or an earlier try of this very call
+        was, whose answer was lost. So whoever gets None reads again before he judges, and one that must know its own
+        writes signs them, in `data`. Expired ones of the kind are forgotten on this occasion.
+
+        Durable when this returns. After StoreBusy it may have happened. Raises ValueError for what cannot be kept.
+        """
+
+    async def drop_document(self, kind: str, id: str, version: int | None = None) -> bool:
+        """Forget a document, with a `version` only that one. False when it was not there: perhaps since an earlier try."""
 
     async def slots(self) -> int:
         """Into how many shards an agent's sessions are spread; fixed when the store was made."""

@@ -1,9 +1,10 @@
-"""How are the first runs of some queues parted into pages? Told by each run's own row; nothing is read here."""
+"""Where does a page begin, and how are the first runs of some queues parted into pages? Nothing is read here."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 from perdure.store.contract import Queue, QueuePage
 from perdure.values.runs import Run
@@ -12,6 +13,16 @@ from perdure.values.runs import Run
 def place_of(queue: Queue | None) -> tuple[int | None, str]:
     """Where a queue stands among those of its agent: priority and tenant. Without a priority: before all of them."""
     return (None, "") if queue is None else (queue.priority, queue.tenant)
+
+
+def places_of_sessions(agent: str | None, after: tuple[str, str] | None) -> dict[str, Any]:
+    """From which (agent, session) on to list those of one agent, or all; `after` itself is left out."""
+    first_agent, first_session = max(after or ("", ""), (agent or "", ""))
+    after_agent, after_session = after or (None, None)
+    return {
+        "agent": agent, "first_agent": first_agent, "first_session": first_session, "after_agent": after_agent,
+        "after_session": after_session,
+    }  # fmt: skip
 
 
 def queue_of(run: Run) -> Queue:

@@ -15,14 +15,14 @@ from typing import Any, NoReturn, Protocol
 from perdure.agents.attempt import Attempt
 from perdure.journal.commands import Call
 from perdure.kernel.contract import Hands
-from perdure.store.contract import Lease, QuotaWish, RateWish, Store, Tokens, Transaction
+from perdure.store.contract import Document, Lease, QuotaWish, RateWish, Store, Tokens, Transaction
 from perdure.testing.commit_log import CommitLog
 from perdure.values.effects import Effect
 from perdure.values.json import encode
 
 _READS = frozenset(
-    {"run", "runs", "run_by_key", "events", "state", "session_active", "session_next", "signals", "run_signals", "asks",
-     "ask", "queues", "ready", "active", "due", "next_due", "nodes"}
+    {"run", "runs", "run_by_key", "events", "state", "session_active", "session_next", "sessions", "signals", "run_signals",
+     "asks", "ask", "queues", "ready", "active", "due", "next_due", "nodes", "document", "documents"}
 )  # fmt: skip
 
 #: What may act only after it was recorded, whatever the code under test thinks of it.
@@ -85,6 +85,12 @@ class WatchedStore:
 
     async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
         return await self._around("take", lambda: self._store.take(wishes))
+
+    async def put_document(self, document: Document) -> Document | None:
+        return await self._around("put_document", lambda: self._store.put_document(document))
+
+    async def drop_document(self, kind: str, id: str, version: int | None = None) -> bool:
+        return await self._around("drop_document", lambda: self._store.drop_document(kind, id, version))
 
     async def wait_change(self) -> None:
         # Other than the store's own, a watched read takes time, in which a change must not be missed.

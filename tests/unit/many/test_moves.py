@@ -251,6 +251,40 @@ def test_a_target_that_fails_leaves_the_shard_where_it_was():
     play(scenario)
 
 
+def test_sessions_are_listed_where_they_live():
+    """Those of both databases as one list; what a move left behind in either is no second one, and is not believed."""
+
+    async def scenario(there):
+        store = await there.open()
+        elsewhere = [there.new(f"run_{shard}", shard, session=f"s {shard}") for shard in (HERE_TOO, THERE)]
+        await must(store, Transaction(create=elsewhere))
+        for database, target in (("second", there.second), ("first", there.first)):
+            run = f"run_to_{database}"
+            await must(store, Transaction(create=[there.new(run, HERE, session="s", status=RunStatus.RUNNING)]))
+            copy = target.import_shard
+
+            async def copy_and_fail(*page, copy=copy):
+                await copy(*page)
+                raise StoreBusy("it is away")
+
+            target.import_shard = copy_and_fail
+            with pytest.raises(StoreBusy):
+                await store.move_shard(HERE, database)
+            target.import_shard = copy
+            assert [row.active for row in await target.sessions() if row.session == "s"] == [run]
+            fence = await there.own(store, HERE, f"node_{database}")
+            ended = {run: RunUpdate(RunStatus.SUCCEEDED, there.clock.now_us())}
+            await must(store, Transaction(fence=fence, events=[there.event(run, 2)], updates=ended))
+            listed = await store.sessions()
+            assert [row.session for row in listed] == ["s", f"s {HERE_TOO}", f"s {THERE}"]
+            assert [row.active for row in listed] == [None] * 3
+            await store.move_shard(HERE, database)
+            assert await store.sessions() == await (await there.open()).sessions() == listed
+            assert await store.sessions(after=listed[0][:2], limit=1) == listed[1:2]
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("heard", ["before", "after"])
 def test_a_change_of_place_whose_answer_was_lost_counts_or_not(heard):
     """It had happened, and the move is finished; or it comes late, when the shard was given back: then it is refused."""

@@ -15,12 +15,13 @@ from perdure.store.postgres import copies, reads
 from perdure.store.queries import load_queries
 from tests.unit.postgres.nodes import open_store
 
-FILES = {"commit", "read", "shards", "nodes", "quotas", "check", "facts", "exchange", "moving"}
+FILES = {"commit", "read", "shards", "nodes", "quotas", "check", "facts", "exchange", "moving", "documents"}
 
 #: A node's questions, each many times a second: answered from indexes, in the order of the index where there is a limit.
 ASKED_OFTEN = {
     "run": "runs_id", "run_by_key": "runs_idempotent", "session_active": "runs_active", "session_next": "runs_next",
     "active": "runs_running", "queues": "runs_queued", "ready": "runs_queued", "due": "runs_due", "next_due": "runs_due",
+    "sessions": "runs_session",
     "events": "events_pkey", "signals": "signals_pkey", "run_signals": "signals_run", "ask": "asks_id", "state": "state_pkey",
 }  # fmt: skip
 
@@ -124,7 +125,7 @@ def test_what_a_node_asks_often_is_found_by_an_index(full, query, index):
     assert any(re.search(rf"\b{index}\b", step) for step in steps), steps
 
 
-@pytest.mark.parametrize("query", ["run", "events", "run_signals", "signals", "ask"])
+@pytest.mark.parametrize("query", ["run", "events", "run_signals", "signals", "ask", "sessions"])
 def test_a_plan_that_was_made_while_there_was_nothing_is_good_when_there_is_much(fresh, query):
     """A connection keeps its plans: what it planned in its first second must not read whole tables an hour later."""
     steps = plan(fresh, load_queries("postgres", "read")[query])

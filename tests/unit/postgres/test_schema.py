@@ -9,11 +9,13 @@ import psycopg
 import pytest
 
 from perdure.errors import StoreCorrupt, StoreError, StoreNewer, StoreReadOnly
+from perdure.store.contract import Document, QuotaWish, RateWish, RunFilter, RunUpdate, Transaction
 from perdure.store.contract import Node as Entry
-from perdure.store.contract import QuotaWish, RateWish, RunFilter, RunUpdate, Transaction
-from perdure.store.postgres import PostgresStore
+from perdure.store.postgres import PostgresStore, schema
+from perdure.store.postgres.connections import Connections
 from perdure.store.queries import load_migrations
 from perdure.values.runs import RunStatus
+from tests.postgres import SHAPE
 from tests.unit.postgres.nodes import SHARD, ask_database, create, open_node, open_store, signal
 
 #: What docs/cluster.md gives to a role that works, and no more.
@@ -22,6 +24,12 @@ grant usage on schema perdure to {role};
 grant select, insert, update, delete on all tables in schema perdure to {role};
 revoke insert, update, delete on perdure.meta from {role};
 grant usage on all sequences in schema perdure to {role};
+"""
+
+#: A run as every version has it.
+OLD_RUN = """
+insert into perdure.runs (shard, id, agent, version, status, created, updated, priority, attempt, strikes, seq, steps)
+values ('s', 'run_1', 'a', 'v1', 'queued', 1, 1, 0, 1, 0, 0, 0)
 """
 
 
@@ -33,6 +41,14 @@ def open_and_close(url):
             pass
 
     asyncio.run(scenario())
+
+
+async def make_schema(url):
+    """Only that: a store needs all of it."""
+    connections = Connections(url, 1)
+    await connections.open()
+    await schema.prepare(connections, 16)
+    await connections.close()
 
 
 @pytest.fixture
@@ -65,6 +81,45 @@ def test_migrations_are_numbered_without_gaps():
     """Each file's number is the version it leads to."""
     versions = [version for version, _ in load_migrations("postgres")]
     assert versions == list(range(1, len(versions) + 1))
+
+
+@pytest.mark.parametrize("version", [version for version, _ in load_migrations("postgres")])
+def test_a_migrated_schema_equals_a_fresh_one(postgres_url, bare_postgres_url, monkeypatch, version):
+    """From every version there ever was, with what was in it."""
+    beginning = [(number, script) for number, script in load_migrations("postgres") if number <= version]
+    with monkeypatch.context() as older:
+        older.setattr(schema, "load_migrations", lambda _: beginning)
+        asyncio.run(make_schema(bare_postgres_url))
+    ask_database(bare_postgres_url, OLD_RUN)
+    assert ask_database(bare_postgres_url, "select value from perdure.meta where name = 'version'") == [str(version)]
+    for _ in range(2):
+        open_and_close(bare_postgres_url)
+        assert ask_database(bare_postgres_url, SHAPE) == ask_database(postgres_url, SHAPE)
+    assert ask_database(bare_postgres_url, "select id from perdure.runs") == ["run_1"]
+
+
+def test_an_older_node_works_on_beside_a_newer_one(bare_postgres_url, monkeypatch):
+    """The schema has become newer under it; it hears of that only when it starts again."""
+    known = load_migrations("postgres")
+
+    async def scenario():
+        with monkeypatch.context() as older:
+            older.setattr(schema, "load_migrations", lambda _: known[:-1])
+            old = PostgresStore(bare_postgres_url)
+            await old.open()
+        async with open_store(bare_postgres_url) as new:
+            await new.put_document(Document("key", "a", "{}"))
+            assert await old.commit([create("run_1")]) == [None]
+            assert [run.id for run in await new.runs(RunFilter())] == ["run_1"]
+            assert await new.commit([create("run_2")]) == [None]
+            assert await old.check() == await new.check() == []
+        await old.close()
+        with monkeypatch.context() as older:
+            older.setattr(schema, "load_migrations", lambda _: known[:-1])
+            with pytest.raises(StoreNewer):
+                await old.open()
+
+    asyncio.run(scenario())
 
 
 def test_a_newer_schema_is_refused(bare_postgres_url):
@@ -130,6 +185,10 @@ def test_a_role_with_few_rights_works(bare_postgres_url, role):
             await store.share("node_a", [QuotaWish("cpu", 1, 0, 1)])
             await store.take([RateWish("cpu", 1, 1.0, 1)])
             await store.renew("node_a", [node.lease], 60)
+            kept = await store.put_document(Document("key", "a", "{}"))
+            assert kept is not None
+            assert await store.put_document(kept) is not None
+            assert await store.drop_document("key", "a")
             await store.leave("node_a")
             assert len(await store.runs(RunFilter())) == 1
             await store.release("node_a", [node.lease])

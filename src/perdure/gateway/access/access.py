@@ -171,19 +171,23 @@ class Access:
             return None
         return Principal(key.name, key.scopes, "cookie", login.principal.id)
 
+    async def check_open(self) -> None:
+        """Cut off the open streams of those who may not call any more."""
+        for mark in {mark for mark, _ in self._open.values()}:
+            kind, _, text = mark.partition(" ")
+            try:
+                known = await self._verify((kind, text))
+            except StoreError:
+                continue  # who is locked out cannot be known now; the stream itself reads from the same store
+            if known is None:
+                for shown, close in list(self._open.values()):
+                    if shown == mark:
+                        close()
+
     async def _watch_open(self) -> None:
         while True:
             await asyncio.sleep(_BELIEVED_SECONDS)
-            for mark in {mark for mark, _ in self._open.values()}:
-                kind, _, text = mark.partition(" ")
-                try:
-                    known = await self._verify((kind, text))
-                except StoreError:
-                    continue  # who is locked out cannot be known now; the stream itself reads from the same store
-                if known is None:
-                    for shown, close in list(self._open.values()):
-                        if shown == mark:
-                            close()
+            await self.check_open()
 
 
 def _digest(text: str) -> bytes:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
+
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from perdure.agents.agent import AnyAgent
 from perdure.errors import NotFound
@@ -62,10 +65,17 @@ def _about(agent: AnyAgent) -> dict[str, Any]:
     code = getattr(inspect.unwrap(agent.function), "__code__", None)
     return {
         "version": agent.version, "description": inspect.getdoc(agent.function),
-        "input_schema": agent.signature.input_schema, "output_schema": agent.signature.output_schema,
+        "input_schema": _schema(agent.signature.input_schema), "output_schema": _schema(agent.signature.output_schema),
         "busy": agent.busy, "concurrency": agent.concurrency,
         "file": getattr(code, "co_filename", None), "line": getattr(code, "co_firstlineno", None),
     }  # fmt: skip
+
+
+def _schema(tell: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        return tell()
+    except PydanticInvalidForJsonSchema:
+        return None  # types that only Python knows: the input is still checked, but nobody can be told how
 
 
 def _versions(name: str, nodes: list[Node]) -> list[str]:

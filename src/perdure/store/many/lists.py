@@ -1,11 +1,11 @@
-"""What do all databases together list? Runs, asks, shards and a session's state, each row where its shard lives."""
+"""What do all databases together list? Runs, asks, shards, sessions and their state, each row where its shard lives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from perdure.store.contract import Ask, Backlog, RunFilter, Shard
+from perdure.store.contract import Ask, Backlog, RunFilter, SessionRow, Shard
 from perdure.store.many.finding import Finding
 from perdure.store.many.members import Members
 from perdure.store.many.merging import age, merged
@@ -63,11 +63,26 @@ class Lists:
         """As the contract says."""
         states = await self._members.all(lambda store: store.state(agent, session))
         known = [place for place, state in enumerate(states) if state]
-        if len(known) > 1:
-            # On its way: the one that counts is where the session's runs are.
-            for run in await self.runs(RunFilter(agent=agent, session=session, limit=1)):
-                known = [await self._places.settled(run.shard)]
+        if len(known) > 1 and (place := await self._place_of(agent, session)) is not None:
+            known = [place]
         return states[known[0]] if known else {}
+
+    async def sessions(self, agent: str | None, after: tuple[str, str] | None, limit: int) -> list[SessionRow]:
+        """As the contract says."""
+        pages = await self._members.all(lambda store: store.sessions(agent=agent, after=after, limit=limit))
+        found: dict[tuple[str, str], SessionRow] = {}
+        for place, page in enumerate(pages):
+            for row in page:
+                key = (row.agent, row.session)
+                if key not in found or place == await self._place_of(*key):
+                    found[key] = row
+        return [found[key] for key in sorted(found)[:limit]]
+
+    async def _place_of(self, agent: str, session: str) -> int | None:
+        """Where a session that is in two databases, since it was on its way, counts: where its runs do."""
+        for run in await self.runs(RunFilter(agent=agent, session=session, limit=1)):
+            return await self._places.settled(run.shard)
+        return None
 
     async def _all_shards(self) -> Sequence[list[Shard]]:
         return await self._members.all(lambda store: store.shards())

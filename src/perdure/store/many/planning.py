@@ -134,9 +134,11 @@ class Planner:
             plan.transaction.exchange = replace(plan.transaction.exchange or Exchange(), notes=[note])
             plan.keyed = new
             return plan
-        if replace(work, fence=None, create=()) != Transaction(signals=[], consume=[]) or len(work.create) > 1:
+        keys = sum(other.run.idempotency_key is not None for other in work.create)
+        if replace(work, fence=None, create=()) != Transaction(signals=[], consume=[]) or keys > 1:
             raise ValueError(f"run {run.id} has an idempotency key: it is created by a transaction of its own")
-        post = [self._parcel(new, "")]
+        # What tells of it goes along, and is posted too: only the claim is made here.
+        post = [self._parcel(created, "") for created in work.create]
         return Plan(place, Transaction(exchange=Exchange(notes=[note], post=post)), keyed=new)
 
     def _split(self, work: Transaction, place: int, away: Collection[str], late: Collection[int] = ()) -> Plan:

@@ -1,7 +1,7 @@
 """How do several databases make one store? Each shard lives in one of them, with all that belongs to it.
 
-Nodes, quotas and what all must agree on live at home, in the first. What crosses from one database to another is posted
-with the commit that causes it and delivered right after, at least once and taken once.
+Nodes, quotas, documents and what all must agree on live at home, in the first. What crosses from one database to another
+is posted with the commit that causes it and delivered right after, at least once and taken once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from perdure.store.contract import (
     Ask,
     Backlog,
     Cursor,
+    Document,
     Lease,
     Node,
     Programs,
@@ -25,6 +26,7 @@ from perdure.store.contract import (
     QuotaWish,
     RateWish,
     RunFilter,
+    SessionRow,
     Shard,
     Signal,
     Tokens,
@@ -110,6 +112,11 @@ class ManyStores:
     async def session_next(self, agent: str, session: str) -> Run | None:
         return await self._finding.first(lambda store: store.session_next(agent, session))
 
+    async def sessions(
+        self, *, agent: str | None = None, after: tuple[str, str] | None = None, limit: int = 100
+    ) -> list[SessionRow]:
+        return await self._lists.sessions(agent, after, limit)
+
     async def signals(
         self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
     ) -> tuple[list[Signal], Cursor]:
@@ -187,6 +194,18 @@ class ManyStores:
 
     async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
         return await self._home.take(wishes)
+
+    async def document(self, kind: str, id: str) -> Document | None:
+        return await self._home.document(kind, id)
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[Document]:
+        return await self._home.documents(kind, after=after, limit=limit)
+
+    async def put_document(self, document: Document) -> Document | None:
+        return await self._home.put_document(document)
+
+    async def drop_document(self, kind: str, id: str, version: int | None = None) -> bool:
+        return await self._home.drop_document(kind, id, version)
 
     async def slots(self) -> int:
         return await self._home.slots()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from perdure.store.contract import Ask, Node, Signal
+from perdure.store.contract import Ask, Document, Node, Signal
 from perdure.store.exchange import Note, Parcel
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
@@ -89,6 +89,8 @@ class Data:
         self.shares: dict[str, dict[str, Share]] = {}
         #: (name, microseconds in which it fills up) -> what is in it
         self.buckets: dict[tuple[str, int], Bucket] = {}
+        #: (kind, id) -> document, expired ones too
+        self.documents: dict[tuple[str, str], Document] = {}
         #: (kind, name) -> note
         self.notes: dict[tuple[str, str], Note] = {}
         #: (shard, number) -> parcel, in order of their commits

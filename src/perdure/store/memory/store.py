@@ -16,6 +16,7 @@ from perdure.store.contract import (
     Ask,
     Backlog,
     Cursor,
+    Document,
     Lease,
     Node,
     Programs,
@@ -24,6 +25,7 @@ from perdure.store.contract import (
     QuotaWish,
     RateWish,
     RunFilter,
+    SessionRow,
     Shard,
     Signal,
     Tokens,
@@ -35,6 +37,7 @@ from perdure.store.memory import moving
 from perdure.store.memory.backlog import backlog
 from perdure.store.memory.commit import Commit
 from perdure.store.memory.data import Data, Journal, Ownership
+from perdure.store.memory.documents import Documents
 from perdure.store.memory.nodes import Nodes
 from perdure.store.memory.queues import queues_of, ready
 from perdure.store.memory.quotas import Quotas
@@ -54,6 +57,7 @@ class MemoryStore:
         self._dead: set[str] = set()
         self._nodes = Nodes(self._data, self._clock, self._dead)
         self._quotas = Quotas(self._data, self._clock, self._nodes.alive, self._notify)
+        self._documents = Documents(self._data, self._clock)
         self._version = 0
         #: what each task that waits for changes has seen: nothing passes it while it is busy in between
         self._seen: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
@@ -112,6 +116,18 @@ class MemoryStore:
     async def session_next(self, agent: str, session: str) -> Run | None:
         queued = [journal for journal in self._of(RunStatus.QUEUED) if journal.session == (agent, session)]
         return min(queued, key=_turn).run if queued else None
+
+    async def sessions(
+        self, *, agent: str | None = None, after: tuple[str, str] | None = None, limit: int = 100
+    ) -> list[SessionRow]:
+        newest = {
+            journal.session: journal
+            for journal in self._data.journals.values()
+            if journal.session is not None and agent in {None, journal.row.agent}
+        }
+        places = sorted(place for place in newest if after is None or place > after)[:limit]
+        begun = {place: self._data.begun[place].row.id for place in places if place in self._data.begun}
+        return [SessionRow(*place, newest[place].run.updated, begun.get(place)) for place in places]
 
     async def signals(
         self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
@@ -211,6 +227,22 @@ class MemoryStore:
 
     async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
         return self._quotas.take(wishes)
+
+    async def document(self, kind: str, id: str) -> Document | None:
+        return self._documents.get(kind, id)
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[Document]:
+        return self._documents.all(kind, after)[:limit]
+
+    async def put_document(self, document: Document) -> Document | None:
+        written = self._documents.put(document)
+        self._notify()
+        return written
+
+    async def drop_document(self, kind: str, id: str, version: int | None = None) -> bool:
+        dropped = self._documents.drop(kind, id, version)
+        self._notify()
+        return dropped
 
     async def slots(self) -> int:
         return self._slots

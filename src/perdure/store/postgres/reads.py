@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from perdure.store.contract import Ask, Backlog, Cursor, Programs, Queue, QueuePage, RunFilter
-from perdure.store.pages import pages, place_of
+from perdure.store.contract import Ask, Backlog, Cursor, Programs, Queue, QueuePage, RunFilter, SessionRow
+from perdure.store.pages import pages, place_of, places_of_sessions
 from perdure.store.postgres.connections import Connections
 from perdure.store.queries import load_queries
 from perdure.store.rows import ask_of, run_of
@@ -64,6 +64,11 @@ class Reads:
     async def session_next(self, agent: str, session: str) -> Run | None:
         """The session's queued run that goes next, or None."""
         return await self._one("session_next", agent, session)
+
+    async def sessions(self, agent: str | None, after: tuple[str, str] | None, limit: int) -> list[SessionRow]:
+        """Sessions behind `after`, by agent and session."""
+        values = places_of_sessions(agent, after) | {"limit": limit}
+        return [SessionRow(*row) for row in await self._fetch(_SQL["sessions"], values)]
 
     async def active(self, shards: Iterable[str]) -> list[Run]:
         """Runs of these shards with status running."""

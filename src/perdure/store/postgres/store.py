@@ -9,6 +9,7 @@ from perdure.store.contract import (
     Ask,
     Backlog,
     Cursor,
+    Document,
     Lease,
     Node,
     Programs,
@@ -17,6 +18,7 @@ from perdure.store.contract import (
     QuotaWish,
     RateWish,
     RunFilter,
+    SessionRow,
     Shard,
     Signal,
     Tokens,
@@ -27,6 +29,7 @@ from perdure.store.member import ShardRows
 from perdure.store.postgres import copies, schema
 from perdure.store.postgres.commit import Committer
 from perdure.store.postgres.connections import Connections
+from perdure.store.postgres.documents import Documents
 from perdure.store.postgres.exchange import Exchanges
 from perdure.store.postgres.journals import Journals
 from perdure.store.postgres.leases import Leases
@@ -65,6 +68,7 @@ class PostgresStore:
         self._leases = Leases(self._pulse, clock)
         self._nodes = Nodes(self._pulse, clock)
         self._quotas = Quotas(self._connections, clock)
+        self._documents = Documents(self._connections, clock)
         self._news = News(self._connections, self._committer.id)
         self._exchanges = Exchanges(self._connections)
         self._moving = Moving(self._connections)
@@ -119,6 +123,11 @@ class PostgresStore:
 
     async def session_next(self, agent: str, session: str) -> Run | None:
         return await self._reads.session_next(agent, session)
+
+    async def sessions(
+        self, *, agent: str | None = None, after: tuple[str, str] | None = None, limit: int = 100
+    ) -> list[SessionRow]:
+        return await self._reads.sessions(agent, after, limit)
 
     async def signals(
         self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
@@ -188,6 +197,22 @@ class PostgresStore:
 
     async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
         return await self._quotas.take(wishes)
+
+    async def document(self, kind: str, id: str) -> Document | None:
+        return await self._documents.read(kind, id)
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[Document]:
+        return await self._documents.read_all(kind, after, limit)
+
+    async def put_document(self, document: Document) -> Document | None:
+        written = await self._documents.put(document)
+        self._news.tell()
+        return written
+
+    async def drop_document(self, kind: str, id: str, version: int | None = None) -> bool:
+        dropped = await self._documents.drop(kind, id, version)
+        self._news.tell()
+        return dropped
 
     async def slots(self) -> int:
         return await self._reads.slots()

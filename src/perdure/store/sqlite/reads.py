@@ -7,8 +7,8 @@ from typing import Any
 
 import apsw
 
-from perdure.store.contract import Ask, Backlog, Cursor, Programs, Queue, QueuePage, RunFilter, Signal
-from perdure.store.pages import pages, place_of
+from perdure.store.contract import Ask, Backlog, Cursor, Programs, Queue, QueuePage, RunFilter, SessionRow, Signal
+from perdure.store.pages import pages, place_of, places_of_sessions
 from perdure.store.queries import load_queries
 from perdure.store.rows import ask_of, run_of, signal_of
 from perdure.values.json import encode
@@ -64,6 +64,12 @@ def session_active(db: apsw.Connection, agent: str, session: str) -> Run | None:
 def session_next(db: apsw.Connection, agent: str, session: str) -> Run | None:
     """The session's queued run that goes next, or None."""
     return _one(db, "session_next", (agent, session))
+
+
+def sessions(db: apsw.Connection, agent: str | None, after: tuple[str, str] | None, limit: int) -> list[SessionRow]:
+    """Sessions behind `after`, by agent and session."""
+    values = places_of_sessions(agent, after) | {"limit": limit}
+    return [SessionRow(*row) for row in db.execute(_SQL["sessions"], values)]
 
 
 def active(db: apsw.Connection, shards: Iterable[str]) -> list[Run]:

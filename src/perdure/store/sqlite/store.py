@@ -10,6 +10,7 @@ from perdure.store.contract import (
     Ask,
     Backlog,
     Cursor,
+    Document,
     Lease,
     Node,
     Programs,
@@ -18,6 +19,7 @@ from perdure.store.contract import (
     QuotaWish,
     RateWish,
     RunFilter,
+    SessionRow,
     Shard,
     Signal,
     Tokens,
@@ -29,6 +31,7 @@ from perdure.store.sqlite import reads
 from perdure.store.sqlite.commit import Committer, Outcome
 from perdure.store.sqlite.copies import back_up, find_problems
 from perdure.store.sqlite.database import Database
+from perdure.store.sqlite.documents import Documents
 from perdure.store.sqlite.exchange import read_notes, read_parcels, refuse_part
 from perdure.store.sqlite.journals import Journals
 from perdure.store.sqlite.leases import Leases
@@ -62,6 +65,7 @@ class SqliteStore:
         self._leases: Leases
         self._nodes: Nodes
         self._quotas: Quotas
+        self._documents: Documents
         self._moving: Moving
         self._changes_seen = 0
         self._working = False
@@ -74,6 +78,7 @@ class SqliteStore:
         self._leases = Leases(writer, self._clock, self._locks)
         self._nodes = Nodes(writer, self._clock, self._locks)
         self._quotas = Quotas(writer, self._clock, self._nodes)
+        self._documents = Documents(writer, self._clock)
         self._moving = Moving(writer, self._journals)
         self._changes_seen = self._database.changes()
         if not self._joined:
@@ -110,6 +115,11 @@ class SqliteStore:
 
     async def session_next(self, agent: str, session: str) -> Run | None:
         return self._database.read(reads.session_next, agent, session)
+
+    async def sessions(
+        self, *, agent: str | None = None, after: tuple[str, str] | None = None, limit: int = 100
+    ) -> list[SessionRow]:
+        return self._database.read(reads.sessions, agent, after, limit)
 
     async def signals(
         self, shards: Iterable[str], after: Cursor = None, limit: int = 1000
@@ -181,6 +191,18 @@ class SqliteStore:
 
     async def take(self, wishes: Sequence[RateWish]) -> list[Tokens]:
         return await self._database.write(lambda: self._quotas.take(wishes))
+
+    async def document(self, kind: str, id: str) -> Document | None:
+        return self._database.read(self._documents.read, kind, id)
+
+    async def documents(self, kind: str, *, after: str = "", limit: int = 1000) -> list[Document]:
+        return self._database.read(self._documents.read_all, kind, after, limit)
+
+    async def put_document(self, document: Document) -> Document | None:
+        return await self._database.write(lambda: self._documents.put(document))
+
+    async def drop_document(self, kind: str, id: str, version: int | None = None) -> bool:
+        return await self._database.write(lambda: self._documents.drop(kind, id, version))
 
     async def slots(self) -> int:
         return self._database.read(reads.slots)

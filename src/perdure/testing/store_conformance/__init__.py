@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from perdure.testing.store_conformance.asks import AskTests
 from perdure.testing.store_conformance.batches import BatchTests
+from perdure.testing.store_conformance.documents import DocumentTests
 from perdure.testing.store_conformance.forks import ForkTests
 from perdure.testing.store_conformance.journals import JournalTests
 from perdure.testing.store_conformance.nodes import NodeTests
@@ -18,6 +19,7 @@ from perdure.testing.store_conformance.queues import QueueTests
 from perdure.testing.store_conformance.quotas import QuotaTests
 from perdure.testing.store_conformance.rates import RateTests
 from perdure.testing.store_conformance.runs import RunTests
+from perdure.testing.store_conformance.session_lists import SessionListTests
 from perdure.testing.store_conformance.sessions import SessionTests
 from perdure.testing.store_conformance.shards import ShardTests
 from perdure.testing.store_conformance.signals import SignalTests
@@ -32,6 +34,7 @@ class StoreConformance(
     RunTests,
     ForkTests,
     SessionTests,
+    SessionListTests,
     QueueTests,
     SignalTests,
     AskTests,
@@ -39,6 +42,7 @@ class StoreConformance(
     NodeTests,
     QuotaTests,
     RateTests,
+    DocumentTests,
     StatementTests,
 ):
     """All of it. Give `make_store`, and `beside` if a second store cannot be opened the same way."""

@@ -22,6 +22,42 @@ select * from perdure.runs_now
 where agent = %s and session = %s and session is not null and status = 'queued'
 order by priority desc, key limit 1;
 
+-- name: sessions
+-- Sessions from a place on, behind another; from one to the next by the index, however many runs they have had. Their
+-- newest runs (`key + 0` keeps the planner from the index on keys, which holds all that is newer), and those that have
+-- begun and not ended: asked for one by one, since a join that was planned for empty tables would read whole ones.
+with recursive found (agent, session) as (
+    select agent, session from (
+        select run.agent, run.session from perdure.runs as run
+        where run.session is not null
+            and (run.agent, run.session) >= (%(first_agent)s::text, %(first_session)s::text)
+        order by run.agent, run.session limit 1
+    ) as first
+    where %(agent)s::text is null or agent = %(agent)s
+    union all
+    select next.agent, next.session from found cross join lateral (
+        select run.agent, run.session from perdure.runs as run
+        where run.session is not null and (run.agent, run.session) > (found.agent, found.session)
+        order by run.agent, run.session limit 1
+    ) as next
+    where %(agent)s::text is null or next.agent = %(agent)s
+), page as (
+    select agent, session from found
+    where (agent, session) is distinct from (%(after_agent)s::text, %(after_session)s::text)
+    limit %(limit)s
+)
+select page.agent, page.session, (
+    select newest.updated from perdure.runs_now as newest where newest.key = (
+        select run.key from perdure.runs as run
+        where run.agent = page.agent and run.session = page.session order by run.key + 0 desc limit 1
+    )
+), (
+    select run.id from perdure.runs as run
+    where run.agent = page.agent and run.session = page.session and run.session is not null
+        and run.status in ('running', 'waiting', 'paused', 'quarantined')
+)
+from page order by page.agent, page.session;
+
 -- name: active
 -- Runs that some owner of these shards had in hand.
 select * from perdure.runs_now where shard = any(%(shards)s) and status = 'running' order by key;

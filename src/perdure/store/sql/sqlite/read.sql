@@ -22,6 +22,44 @@ select * from perdure_runs_now
 where agent = ? and session = ? and session is not null and status = 'queued'
 order by priority desc, key limit 1;
 
+-- name: sessions
+-- Sessions from a place on, behind another; from one to the next by the index, however many runs they have had. Their
+-- newest runs, and those that have begun and not ended.
+with recursive found (agent, session) as (
+    select agent, session from (
+        select run.agent, run.session from perdure_runs as run
+        where run.session is not null and (run.agent, run.session) >= (:first_agent, :first_session)
+        order by run.agent, run.session limit 1
+    )
+    where :agent is null or agent = :agent
+    union all
+    select next.agent, next.session from found join perdure_runs as next on next.key = coalesce(
+        (
+            select run.key from perdure_runs as run
+            where run.session is not null and run.agent = found.agent and run.session > found.session
+            order by run.session limit 1
+        ),
+        (
+            select run.key from perdure_runs as run
+            where run.session is not null and run.agent > found.agent and :agent is null
+            order by run.agent, run.session limit 1
+        )
+    )
+    limit :limit + 1
+)
+select found.agent, found.session, newest.updated, (
+    select run.id from perdure_runs as run
+    where run.agent = found.agent and run.session = found.session and run.session is not null
+        and run.status in ('running', 'waiting', 'paused', 'quarantined')
+)
+from found join perdure_runs_now as newest on newest.key = (
+    select run.key from perdure_runs as run
+    where run.agent = found.agent and run.session = found.session and run.session is not null
+    order by run.key desc limit 1
+)
+where (found.agent, found.session) is not (:after_agent, :after_session)
+order by found.agent, found.session limit :limit;
+
 -- name: active
 -- Runs that some owner of these shards had in hand.
 select * from perdure_runs_now
