@@ -133,7 +133,7 @@ def test_many_readers_get_the_same():
             readers = [asyncio.create_task(read(after)) for after in [*range(3), *[0] * 197]]
             await there.wait()
             await server.post(f"/v1/runs/{run['id']}/messages", {"topic": "go"})
-            last = None
+            last = 0
             for after, found in await asyncio.gather(*readers):
                 last = last or found[-1]
                 assert found == list(range(after + 1, last + 1))

@@ -24,7 +24,7 @@ from perdure.gateway.endpoint import Answer, Call, Endpoint, Section
 from perdure.gateway.events import Streams
 from perdure.gateway.guard import SECURITY_HEADERS, check_host, check_intent, check_origin
 from perdure.gateway.problems import Problem, problem_of
-from perdure.gateway.routing import Routes, variables
+from perdure.gateway.routing import Routes, is_text, variables
 from perdure.gateway.settings import GatewaySettings
 from perdure.gateway.shown import Shown
 from perdure.runtime import Runtime
@@ -178,8 +178,8 @@ def _query(endpoint: Endpoint, query_string: bytes) -> Any:
         )  # fmt: skip
     except ValueError as error:
         raise Problem(400, f"the query string cannot be read: {error}") from None
-    if any(not text.isprintable() for pair in pairs for text in pair):
-        raise Problem(400, "the query string holds characters that nothing here is named with")
+    if not all(is_text(text) for pair in pairs for text in pair):
+        raise Problem(400, "the query string holds control characters, and nothing here is named with any")
     if endpoint.query is None:
         raise Problem(400, f"this takes no query parameters, not {pairs[0][0]!r}")
     return _validated(endpoint.query, _collected(endpoint.query, pairs), 400, "the query string")

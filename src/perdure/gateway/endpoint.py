@@ -71,7 +71,8 @@ class Endpoint:
     #: a model, or `object` for any JSON value
     body: type[Any] | None = None
     body_optional: bool = False
-    headers: tuple[str, ...] = ()
+    #: headers that it reads, with their schemas
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: statuses of problems beside those that every endpoint may have
     problems: tuple[int, ...] = ()
 

@@ -107,8 +107,8 @@ def _description(endpoint: Endpoint, more: str) -> str:
 def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterator[dict[str, Any]]:
     for name in variables(endpoint.path):
         yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    for name in endpoint.headers:
-        yield {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+    for name, schema in endpoint.headers.items():
+        yield {"name": name, "in": "header", "required": False, "schema": schema}
     if endpoint.query is not None:
         reference = schemas.of(endpoint.query, sent=True)["$ref"]
         model = schemas.definitions[reference.rpartition("/")[2]]
@@ -146,6 +146,8 @@ def _problems(endpoint: Endpoint) -> Iterator[int]:
         yield 401
     if endpoint.body is not None:
         yield from (413, 415, 422)
+    if variables(endpoint.path):
+        yield 404
 
 
 def _is_model(found: Any) -> TypeGuard[type[BaseModel]]:

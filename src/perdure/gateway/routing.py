@@ -6,6 +6,7 @@ encoding of `/v1` is `/v1`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
@@ -72,11 +73,19 @@ def variables(path: str) -> list[str]:
     return [segment[1:-1] for segment in path.split("/") if segment.startswith("{")]
 
 
+def is_text(text: str) -> bool:
+    """False for text with control characters: no name holds them, and not every store could look for them."""
+    return _CONTROL.search(text) is None
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def _decoded(segment: str) -> str:
     try:
         text = unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
-        raise Problem(400, "the path holds bytes that are no UTF-8") from None
-    if not text.isprintable():
-        raise Problem(400, "the path holds characters that nothing here is named with")
+        raise Problem(404, "the path holds bytes that are no UTF-8") from None
+    if not is_text(text):
+        raise Problem(404, "the path holds control characters, and nothing here is named with any")
     return text

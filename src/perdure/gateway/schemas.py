@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from perdure.gateway.access.principal import Scope
 from perdure.values.runs import RunStatus
 
 Moment = Annotated[str, Field(description="RFC 3339, UTC, microseconds", json_schema_extra={"format": "date-time"})]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 #: Whatever a database calls an integer.
 Number = Annotated[int, Field(ge=0, le=2**53)]
-Text = Annotated[str, Field(max_length=1000)]
+#: What names and ids may hold: no control characters.
+_NAMED = r"^[^\x00-\x1f\x7f]*$"
+Text = Annotated[str, Field(max_length=1000, pattern=_NAMED)]
 Note = Annotated[str | None, Field(max_length=10_000)]
 
 
@@ -135,7 +138,7 @@ class RunQuery(Given):
 class StartQuery(Given):
     """How a run is started."""
 
-    session: Annotated[str | None, Field(min_length=1, max_length=1000)] = None
+    session: Annotated[str | None, Field(min_length=1, max_length=1000, pattern=_NAMED)] = None
     priority: Annotated[int | None, Field(ge=-1_000_000, le=1_000_000)] = None
     concurrency_key: Text | None = None
     busy: Literal["queue", "reject", "interrupt", "steer"] | None = None
@@ -159,7 +162,7 @@ class EventQuery(Given):
 class Message(Given):
     """A message to a run or a session."""
 
-    topic: Annotated[str, Field(min_length=1, max_length=1000)]
+    topic: Annotated[str, Field(min_length=1, max_length=1000, pattern=_NAMED)]
     value: Any = None
 
 
@@ -212,10 +215,19 @@ class Which(Given):
 class BulkRuns(Given):
     """The same for many runs: those named, or those that match (one of `ids` and `filter`)."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["ids"]}, {"required": ["filter"]}]})
+
     action: Literal["pause", "resume", "cancel", "retry"]
-    ids: Annotated[tuple[Text, ...] | None, Field(max_length=1000)] = None
-    filter: Which | None = None
+    ids: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
+    filter: Which = Which()
     note: Note = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> BulkRuns:
+        # Neither would mean all runs there are, which nobody should say by leaving something out.
+        if len({"ids", "filter"} & self.model_fields_set) != 1:
+            raise ValueError("name runs with `ids`, or choose them with `filter`: one of the two")
+        return self
 
 
 class Outcome(Shown):
@@ -429,8 +441,8 @@ class Health(Shown):
 class KeyBody(Given):
     """A new API key."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    scopes: Annotated[tuple[Text, ...], Field(min_length=1, max_length=4)]
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f]$")]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=4)]
     expires_seconds: Annotated[float | None, Field(gt=0, le=10 * 366 * 86_400)] = None
 
 

@@ -28,6 +28,7 @@ runs = Section("Runs", "What agents do: where each stands, why it is not moving,
 #: Pages read for one answer that filters events.
 _PAGES_MOST = 20
 _PAGE = 1_000
+_LAST_EVENT_ID = {"type": "string", "pattern": "^[0-9]{1,15}$"}
 
 
 @runs.get("/v1/runs", scope=Scope.VIEWER, answers=schemas.Runs, query=schemas.RunQuery)
@@ -68,7 +69,7 @@ async def run_steps(call: Call) -> Answer:
 
 
 @runs.get(
-    "/v1/runs/{run}/events", scope=Scope.VIEWER, query=schemas.EventQuery, headers=("Last-Event-ID",),
+    "/v1/runs/{run}/events", scope=Scope.VIEWER, query=schemas.EventQuery, headers={"Last-Event-ID": _LAST_EVENT_ID},
     answers={200: schemas.Events, 204: None}, problems=(404,),
 )  # fmt: skip
 async def run_events(call: Call) -> Answer | ASGIApp:

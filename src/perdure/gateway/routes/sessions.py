@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
-
 from perdure.errors import NotFound
 from perdure.gateway import schemas
 from perdure.gateway.access.principal import Scope
 from perdure.gateway.endpoint import Answer, Call, Section
-from perdure.gateway.problems import Problem
 from perdure.store.contract import RunFilter
 from perdure.values.clock import iso
 from perdure.values.json import decode
@@ -26,7 +22,7 @@ async def list_sessions(call: Call) -> Answer:
     rows = await call.gateway.runtime.store.sessions(
         agent=query.agent, after=_after(query.cursor), limit=query.limit
     )  # fmt: skip
-    following = json.dumps([rows[-1].agent, rows[-1].session]) if len(rows) == query.limit else None
+    following = f"{rows[-1].agent}/{rows[-1].session}" if len(rows) == query.limit else None
     items = [
         {"agent": row.agent, "session": row.session, "active": row.active, "updated": iso(row.updated)} for row in rows
     ]
@@ -67,8 +63,5 @@ async def send_to_session(call: Call) -> Answer:
 def _after(cursor: str | None) -> tuple[str, str] | None:
     if cursor is None:
         return None
-    with suppress(ValueError):
-        match json.loads(cursor):
-            case [str(agent), str(session)]:
-                return agent, session
-    raise Problem(400, "the cursor is not one that this server gave out")
+    agent, _, session = cursor.partition("/")  # no agent's name holds one
+    return agent, session

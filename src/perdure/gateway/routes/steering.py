@@ -18,11 +18,12 @@ steering = Section("Steering", "Start runs, and say how they are to go on. What 
 
 _PAGE = 500
 _KEY_MOST = 255
+_KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _KEY_MOST, "pattern": r"^[\x21-\x7e]+$"}
 
 
 @steering.post(
     "/v1/agents/{agent}/runs", scope=Scope.OPERATOR, answers={201: schemas.RunDetail}, query=schemas.StartQuery,
-    body=object, body_optional=True, headers=("Idempotency-Key",), problems=(404, 409),
+    body=object, body_optional=True, headers={"Idempotency-Key": _KEY_SCHEMA}, problems=(404, 409),
 )  # fmt: skip
 async def start_run(call: Call) -> Answer:
     """Start a run; the body is its input: the value itself for an agent of one parameter, an object for several.
@@ -124,9 +125,7 @@ async def resolve_step(call: Call) -> Answer:
 async def steer_runs(call: Call) -> Answer:
     """The same for many runs. Each succeeds or fails by itself; a run that ended meanwhile is told as a problem."""
     body: schemas.BulkRuns = call.body
-    if (body.ids is None) == (body.filter is None):
-        raise Problem(422, "name runs with `ids`, or choose them with `filter`: one of the two", error="InvalidInput")
-    ids = list(body.ids) if body.ids is not None else [id async for id in _matching(call, body)]
+    ids = list(body.ids) if "ids" in body.model_fields_set else [id async for id in _matching(call, body)]
     return Answer({"items": [await _steer(call, id, body) for id in ids]})
 
 
@@ -151,7 +150,6 @@ async def _steer(call: Call, id: str, body: schemas.BulkRuns) -> dict[str, Any]:
 
 
 async def _matching(call: Call, body: schemas.BulkRuns) -> AsyncIterator[str]:
-    assert body.filter is not None
     statuses, before = _statuses(body), None
     while statuses:
         page = await call.gateway.runtime.runs(
@@ -166,7 +164,6 @@ async def _matching(call: Call, body: schemas.BulkRuns) -> AsyncIterator[str]:
 
 def _statuses(body: schemas.BulkRuns) -> tuple[RunStatus, ...]:
     """What an action is about, of what was asked for."""
-    assert body.filter is not None
     if body.action == "retry":
         about = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.QUARANTINED)
         usual = (RunStatus.FAILED, RunStatus.QUARANTINED)
@@ -176,8 +173,8 @@ def _statuses(body: schemas.BulkRuns) -> tuple[RunStatus, ...]:
 
 def _idempotency_key(call: Call) -> str | None:
     key = call.header("idempotency-key")
-    if key is not None and (not key.strip() or len(key) > _KEY_MOST or not key.isprintable()):
-        raise Problem(400, f"Idempotency-Key has 1 to {_KEY_MOST} printable characters")
+    if key is not None and not (0 < len(key) <= _KEY_MOST and key.isascii() and key.isprintable() and " " not in key):
+        raise Problem(400, f"Idempotency-Key has 1 to {_KEY_MOST} visible ASCII characters")
     return key
 
 
