@@ -22,6 +22,7 @@ from perdure.errors import InvalidSetting, PerdureError
 if TYPE_CHECKING:
     import socket
 
+    from perdure.gateway.access.access import Issuer
     from perdure.gateway.app import Gateway
     from perdure.gateway.serving import Tls
     from perdure.gateway.settings import GatewaySettings
@@ -79,12 +80,15 @@ def dev(
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
 @click.option("--plain-http", is_flag=True, help="Listen beyond this machine without TLS: a proxy in front has it.")
+@click.option("--oidc-issuer", metavar="URL", help="Believe tokens of this OpenID Connect issuer, too (perdure[oidc]).")
+@click.option("--oidc-audience", metavar="NAME", help="Whom those tokens must be meant for.")
 @ray_option
 @store_option
 @json_option
 def serve(
     file: str, *, host: str, port: int, names: tuple[str, ...], public_url: str | None, prefix: str,
-    tls_cert: Path | None, tls_key: Path | None, plain_http: bool, ray: str | None, store: str, as_json: bool,
+    tls_cert: Path | None, tls_key: Path | None, plain_http: bool, oidc_issuer: str | None, oidc_audience: str | None,
+    ray: str | None, store: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Server, console and worker for the agents in FILE.py: every caller needs a key, nothing reloads.
 
@@ -101,6 +105,10 @@ def serve(
 
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
+    if (oidc_issuer is None) != (oidc_audience is None):
+        raise click.UsageError(
+            "--oidc-issuer and --oidc-audience go together: a token must say that it is meant for us"
+        )
     tls = Tls(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None
     if not is_loopback(host) and tls is None and not plain_http:
         raise InvalidSetting(
@@ -116,7 +124,8 @@ def serve(
         hosts=tuple(dict.fromkeys((*map(str.lower, names), *LOOPBACK))), public_url=f"{url}{_checked_prefix(prefix)}",
         prefix=_checked_prefix(prefix), tls=url.startswith("https:"), token=token,
     )  # fmt: skip
-    return execute(_Server(loaded, store, settings, listening, ray=ray, tls=tls).serve(as_json=as_json))
+    oidc = (oidc_issuer, oidc_audience) if oidc_issuer is not None and oidc_audience is not None else None
+    return execute(_Server(loaded, store, settings, listening, ray=ray, tls=tls, oidc=oidc).serve(as_json=as_json))
 
 
 _TOKEN_LEAST = 16
@@ -127,7 +136,7 @@ class _Server:
 
     def __init__(
         self, loaded: Agents, store: str, settings: GatewaySettings, listening: socket.socket, *, ray: str | None,
-        tls: Tls | None = None,
+        tls: Tls | None = None, oidc: tuple[str, str] | None = None,
     ) -> None:  # fmt: skip
         self._loaded = loaded
         self._folder = Path(loaded.file).resolve().parent
@@ -136,6 +145,7 @@ class _Server:
         self._listening = listening
         self._ray = ray
         self._tls = tls
+        self._oidc = oidc
 
     async def dev(self, *, open_page: bool, reload: bool, as_json: bool) -> int:
         """Until Ctrl-C; starts the process again when a file changes."""
@@ -183,7 +193,10 @@ class _Server:
         from perdure.values.settings import Settings
 
         async with Runtime(self._store, self._loaded.agents, settings=Settings(ray=self._ray)) as runtime:
-            gateway = Gateway(runtime, self._settings, sections=[*SECTIONS, pages], store_name=shown(self._store))
+            gateway = Gateway(
+                runtime, self._settings, sections=[*SECTIONS, pages], store_name=shown(self._store),
+                issuer=self._issuer(runtime),
+            )  # fmt: skip
             with stop_signals() as stopped:
                 async with serving(gateway, self._listening, self._tls) as server:
                     await greet(gateway)
@@ -193,6 +206,13 @@ class _Server:
                     note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
                 await runtime.stop()
         return edited
+
+    def _issuer(self, runtime: Runtime) -> Issuer | None:
+        if self._oidc is None:
+            return None
+        from perdure.gateway.access.oidc import OidcIssuer
+
+        return OidcIssuer(*self._oidc, runtime.kernel.clock)
 
     def _greet(self, code: str, *, open_page: bool, as_json: bool) -> None:
         url, token = self._settings.public_url, self._settings.token

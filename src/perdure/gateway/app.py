@@ -28,6 +28,7 @@ from perdure.gateway.routing import Routes, is_text, variables
 from perdure.gateway.settings import GatewaySettings
 from perdure.gateway.shown import Shown
 from perdure.runtime import Runtime
+from perdure.triggers.triggers import Triggers
 from perdure.values.json import encode
 
 log = logging.getLogger("perdure.gateway")
@@ -39,12 +40,13 @@ class Gateway:
     """HTTP in front of `runtime`, which must be started before the first request comes.
 
     sections: what can be asked for (`perdure.gateway.routes.SECTIONS`, and the console's). issuer: somebody else who says
-    who callers are. store_name: how the store is shown to people: without passwords.
+    who callers are. store_name: how the store is shown to people: without passwords. triggers: those of `runtime`, which
+    whoever serves starts and stops; left out, they can be defined here, and nothing comes of them here.
     """
 
     def __init__(
         self, runtime: Runtime, settings: GatewaySettings | None = None, *, sections: Iterable[Section],
-        issuer: Issuer | None = None, store_name: str = "",
+        issuer: Issuer | None = None, store_name: str = "", triggers: Triggers | None = None,
     ) -> None:  # fmt: skip
         self.runtime = runtime
         self.settings = settings or GatewaySettings()
@@ -52,6 +54,7 @@ class Gateway:
         self.store_name = store_name
         self.access = Access(runtime.store, runtime.kernel.clock, self.settings, issuer)
         self.streams = Streams(runtime)
+        self.triggers = triggers or Triggers(runtime)
         self.shown = Shown(runtime)
         self._routes = Routes(endpoint for section in self.sections for endpoint in section.endpoints)
 
@@ -130,6 +133,8 @@ class Gateway:
         if endpoint.body is None:
             return None
         body = await read_body(receive, headers, self.settings.body_bytes)
+        if endpoint.body is bytes:
+            return body
         if not body and endpoint.body_optional:
             return None if endpoint.body is object else endpoint.body()
         value = read_json(body, headers.get(b"content-type", b"").decode("latin-1"))

@@ -30,7 +30,8 @@ class Call:
     path: Mapping[str, str]
     #: an instance of the endpoint's `query` model, or None
     query: Any
-    #: an instance of the endpoint's `body` model; the JSON value itself where that is `object`; or None
+    #: an instance of the endpoint's `body` model; the JSON value itself where that is `object`, the bytes as they came where
+    #: it is `bytes`; or None
     body: Any
     #: header names in lower case
     headers: Mapping[bytes, bytes]
@@ -68,8 +69,10 @@ class Endpoint:
     #: what each good status answers: a model, a media type, or None for nothing
     answers: Mapping[int, type[BaseModel] | str | None]
     query: type[BaseModel] | None = None
-    #: a model, or `object` for any JSON value
+    #: a model, `object` for any JSON value, or `bytes` for what the handler reads itself
     body: type[Any] | None = None
+    #: media type of the body
+    takes: str = "application/json"
     body_optional: bool = False
     #: headers that it reads, with their schemas
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

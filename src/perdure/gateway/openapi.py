@@ -93,7 +93,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     if endpoint.body is not None:
         schema = schemas.of(endpoint.body, sent=True) if _is_model(endpoint.body) else {}
         operation["requestBody"] = {
-            "required": not endpoint.body_optional, "content": {"application/json": {"schema": schema}},
+            "required": not endpoint.body_optional, "content": {endpoint.takes: {"schema": schema}},
         }  # fmt: skip
     return operation
 

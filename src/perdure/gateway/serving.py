@@ -68,7 +68,8 @@ async def serving(app: ASGIApp, listening: socket.socket, tls: Tls | None = None
         ssl_certfile=tls.certificate if tls else None, ssl_keyfile=tls.key if tls else None,
     )  # fmt: skip
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listening]), name="perdure: server")
+    # uvicorn closes the sockets that it is given; this one may be handed on.
+    task = asyncio.create_task(server.serve(sockets=[listening.dup()]), name="perdure: server")
     ready = asyncio.create_task(server.ready.wait())
     try:
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
