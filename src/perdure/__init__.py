@@ -6,6 +6,7 @@ The layers, lowest first (arrows of import point down only):
     agents           what users write against        store     where runs live
     kernel           decides and records             hands     acts on the world
     governance       pure decisions at the gate      runtime   wires it all together
+    client           the same calls over HTTP        gateway   answers them
     cli, demo        for people                      testing   fakes, faults and suites, public
 
 The names below are imported when they are first used: `perdure --help` needs none of them.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from perdure.agents.attempt import Attempt, current_step
     from perdure.agents.context import Child, Context
     from perdure.agents.tool import DID_NOT_HAPPEN, STILL_UNKNOWN, Happened, Tool, tool
+    from perdure.client.client import Client
     from perdure.errors import NoRetry, PerdureError, RunCancelled, RunFailed, StepError
     from perdure.runtime import RunHandle, Runtime
     from perdure.values.compute import Compute
@@ -37,6 +39,7 @@ __all__ = [
     "Approval",
     "Attempt",
     "Child",
+    "Client",
     "Compute",
     "Context",
     "Event",
@@ -64,6 +67,7 @@ _HOMES = {
     "perdure.agents.attempt": ("Attempt", "current_step"),
     "perdure.agents.context": ("Child", "Context"),
     "perdure.agents.tool": ("DID_NOT_HAPPEN", "STILL_UNKNOWN", "Happened", "Tool", "tool"),
+    "perdure.client.client": ("Client",),
     "perdure.errors": ("NoRetry", "PerdureError", "RunCancelled", "RunFailed", "StepError"),
     "perdure.runtime": ("RunHandle", "Runtime"),
     "perdure.values.compute": ("Compute",),

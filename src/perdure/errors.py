@@ -149,6 +149,13 @@ class RunCancelled(PerdureError):
     """The run was cancelled; raised by `result()`."""
 
 
+# --- A server cannot be asked ------------------------------------------------------------------
+
+
+class Unreachable(PerdureError):
+    """No answer came from the server; raised by Client."""
+
+
 # --- The store cannot do its work ---------------------------------------------------------------
 
 

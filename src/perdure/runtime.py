@@ -427,11 +427,15 @@ class AgentSet:
     def __init__(self, agents: Iterable[AnyAgent]) -> None:
         self._versions: dict[str, dict[str, AnyAgent]] = {}
         for agent in agents:
-            if not isinstance(agent, Agent):
-                raise InvalidSetting(f"{agent!r} is not an agent; decorate it with @agent")
-            if agent.version in self._versions.setdefault(agent.name, {}):
-                raise InvalidSetting(f"agent {agent.name} is given twice with version {agent.version!r}")
-            self._versions[agent.name][agent.version] = agent
+            self.add(agent)
+
+    def add(self, agent: AnyAgent) -> None:
+        """One more, before the runtime starts. Raises InvalidSetting."""
+        if not isinstance(agent, Agent):
+            raise InvalidSetting(f"{agent!r} is not an agent; decorate it with @agent")
+        if agent.version in self._versions.setdefault(agent.name, {}):
+            raise InvalidSetting(f"agent {agent.name} is given twice with version {agent.version!r}")
+        self._versions[agent.name][agent.version] = agent
 
     def get(self, name: str, version: str) -> AnyAgent | None:
         """That version of an agent, or None."""

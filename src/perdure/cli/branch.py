@@ -13,30 +13,30 @@ import click
 
 from perdure.cli import exits
 from perdure.cli.load import Agents, load_agents
-from perdure.cli.options import JSON, Given, client, execute, json_option, store_option
+from perdure.cli.options import JSON, Given, Place, client, execute, json_option, place_options, store_option
 from perdure.cli.output import note, paint, print_json, shorten, span
 from perdure.cli.steer import say_new_run
 from perdure.errors import NotFound, PerdureError
 
 if TYPE_CHECKING:
     from perdure.agents.agent import AnyAgent
+    from perdure.cli.reach import Reach
     from perdure.journal.diff import Difference
     from perdure.journal.timeline import StepRecord
-    from perdure.runtime import Runtime
     from perdure.values.runs import Run
 
 
 @click.command("replay", short_help="Does this code still fit that journal? No effects.")
 @click.argument("run")
 @click.argument("file", metavar="FILE.py")
-@store_option
+@place_options
 @json_option
-def replay(run: str, file: str, store: str, *, as_json: bool) -> int:
+def replay(run: str, file: str, place: Place, *, as_json: bool) -> int:
     """Run the code in FILE.py against a run's journal: offline, no tool is called, nothing is written.
 
     Ends with 0 when the code does what the journal says, with 1 when it does not, and then says where.
     """
-    return execute(_replay(run, load_agents(file), store, as_json=as_json))
+    return execute(_replay(run, load_agents(file), place, as_json=as_json))
 
 
 @click.command("fork", short_help="A new run from an earlier step of another.")
@@ -44,9 +44,9 @@ def replay(run: str, file: str, store: str, *, as_json: bool) -> int:
 @click.option("--at", type=click.IntRange(1), required=True, metavar="STEP", help="The first step that is done anew.")
 @click.option("--input", type=JSON, metavar="JSON", help="Another input.")
 @click.option("--result", type=JSON, metavar="JSON", help="What STEP is to have brought, instead of running it.")
-@store_option
+@place_options
 @json_option
-def fork(run: str, at: int, input: Given | None, result: Given | None, store: str, *, as_json: bool) -> int:
+def fork(run: str, at: int, input: Given | None, result: Given | None, place: Place, *, as_json: bool) -> int:
     """Start a new run that shares another's journal before STEP and goes on live from there; print its id.
 
     \b
@@ -55,31 +55,31 @@ def fork(run: str, at: int, input: Given | None, result: Given | None, store: st
     Steps before STEP are not repeated. From STEP on, effects are real, and consents are asked for anew. A step before it
     of which nobody knows whether it happened is settled first: by its probe, or with `perdure resolve`.
     """
-    return execute(_fork(run, at, input, result, store, as_json=as_json))
+    return execute(_fork(run, at, input, result, place, as_json=as_json))
 
 
 @click.command("diff", short_help="Two runs side by side, step by step.")
 @click.argument("left", metavar="RUN")
 @click.argument("right", metavar="RUN")
-@store_option
+@place_options
 @json_option
-def diff(left: str, right: str, store: str, *, as_json: bool) -> int:
+def diff(left: str, right: str, place: Place, *, as_json: bool) -> int:
     """Align two runs step by step: what only one has, and where arguments, results or outcomes differ."""
-    return execute(_diff(left, right, store, as_json=as_json))
+    return execute(_diff(left, right, place, as_json=as_json))
 
 
 @click.command("export", short_help="Write a run as a file.")
 @click.argument("run")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Instead of stdout.")
-@store_option
+@place_options
 @json_option
-def export(run: str, out: Path | None, store: str, *, as_json: bool) -> int:
+def export(run: str, out: Path | None, place: Place, *, as_json: bool) -> int:
     """Write a run as JSON Lines: about the run first, then its journal, one event a line.
 
     \b
       perdure export RUN > run.jsonl
     """
-    return execute(_export(run, out, store, as_json=as_json))
+    return execute(_export(run, out, place, as_json=as_json))
 
 
 @click.command("import", short_help="Read an exported run into this store.")
@@ -95,13 +95,13 @@ def import_(file: TextIO, store: str, *, as_json: bool) -> int:
     return execute(_import(file, store, as_json=as_json))
 
 
-async def _replay(id: str, loaded: Agents, store: str, *, as_json: bool) -> int:
+async def _replay(id: str, loaded: Agents, place: Place, *, as_json: bool) -> int:
     from perdure.agents.context import RunInfo
     from perdure.agents.replay import replay_journal
 
-    async with client(store) as runtime:
-        run = await runtime.find(id)
-        journal = await runtime.journal(run.id)
+    async with client(place) as reach:
+        run = await reach.find(id)
+        journal = await reach.journal(run.id)
     agent = _agent_of(run, loaded)
     began = time.perf_counter()
     about = RunInfo(run.id, run.agent, run.version, run.session, run.parent, run.attempt)
@@ -134,25 +134,25 @@ def _agent_of(run: Run, loaded: Agents) -> AnyAgent:
     return (same or named)[-1]
 
 
-async def _fork(id: str, at: int, input: Given | None, result: Given | None, store: str, *, as_json: bool) -> int:
+async def _fork(id: str, at: int, input: Given | None, result: Given | None, place: Place, *, as_json: bool) -> int:
     from perdure.cli.effect import carry_out
 
-    async with client(store) as runtime:
-        run = await runtime.find(id)
+    async with client(place) as reach:
+        run = await reach.find(id)
         changes: dict[str, Any] = {}
         if input is not None:
-            changes["input"] = await _by_name(runtime, run, input.value)
+            changes["input"] = await _by_name(reach, run, input.value)
         if result is not None:
             changes["result"] = result.value
-        handle = await runtime.fork(run.id, at=at, **changes)
-        effect = await carry_out(runtime, await handle.status(), "run.started", "step.started")
+        handle = await reach.fork(run.id, at=at, **changes)
+        effect = await carry_out(reach, await handle.status(), "run.started", "step.started")
     say_new_run(effect, run.id, as_json=as_json)
     return exits.OK
 
 
-async def _by_name(runtime: Runtime, run: Run, value: Any) -> Any:
+async def _by_name(reach: Reach, run: Run, value: Any) -> Any:
     # Without the agent's code only the recorded input tells what its parameters are called.
-    begun = [event.data for event in await runtime.journal(run.id) if event.type in ("run.queued", "run.forked")]
+    begun = [event.data for event in await reach.journal(run.id) if event.type in ("run.queued", "run.forked")]
     last = next(data["input"] for data in reversed(begun) if "input" in data)  # a fork may have had another one
     names = list(last)
     if len(names) == 1 and not (isinstance(value, dict) and set(value) == set(names)):
@@ -162,13 +162,13 @@ async def _by_name(runtime: Runtime, run: Run, value: Any) -> Any:
     return {**last, **value}
 
 
-async def _diff(left: str, right: str, store: str, *, as_json: bool) -> int:
+async def _diff(left: str, right: str, place: Place, *, as_json: bool) -> int:
     from perdure.journal.diff import diff_timelines
     from perdure.journal.timeline import read_timeline
 
-    async with client(store) as runtime:
-        ours, theirs = await runtime.find(left), await runtime.find(right)
-        timelines = [read_timeline(await runtime.journal(run.id)) for run in (ours, theirs)]
+    async with client(place) as reach:
+        ours, theirs = await reach.find(left), await reach.find(right)
+        timelines = [read_timeline(await reach.journal(run.id)) for run in (ours, theirs)]
     pairs = diff_timelines(*timelines)
     differing = [pair for pair in pairs if pair.fields]
     if as_json:
@@ -195,12 +195,12 @@ def _whole(step: StepRecord) -> str:
     return f"{'' if step.args is None else shorten(step.args, 40)} {step.status}{took}".strip()
 
 
-async def _export(id: str, out: Path | None, store: str, *, as_json: bool) -> int:
+async def _export(id: str, out: Path | None, place: Place, *, as_json: bool) -> int:
     from perdure.kernel.portable import export_lines
 
-    async with client(store) as runtime:
-        run = await runtime.find(id)
-        journal = await runtime.journal(run.id)
+    async with client(place) as reach:
+        run = await reach.find(id)
+        journal = await reach.journal(run.id)
     lines = export_lines(run, journal)
     if out is None:
         for line in lines:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from perdure.values.events import Event
 from perdure.values.runs import Run, RunStatus
-from perdure.views.why import Explainer, is_paused
+from perdure.views.why import is_paused
 
 if TYPE_CHECKING:
-    from perdure.runtime import Runtime
+    from perdure.cli.reach import Reach
 
 #: How long a command waits to see what a live worker makes of it.
 _PATIENCE_SECONDS = 1.0
@@ -45,22 +45,22 @@ class Effect(NamedTuple):
         return f"recorded; no worker has agent {self.run.agent}: perdure work FILE.py"
 
 
-async def carry_out(runtime: Runtime, before: Run, *types: str) -> Effect:
+async def carry_out(reach: Reach, before: Run, *types: str) -> Effect:
     """Wait up to a second for the first event of `types` (or the end) that a run got since its row was `before`."""
-    if not (await Explainer.look(runtime)).has_worker(before):
-        return Effect(await runtime.find(before.id), None, has_worker=False)
+    if not (await reach.reasons()).has_worker(before):
+        return Effect(await reach.find(before.id), None, has_worker=False)
     if (types == ("run.paused",) and is_paused(before)) or (types == ("run.resumed",) and not is_paused(before)):
         return Effect(before, None, has_worker=True, already=True)
-    event = await _first(runtime, before, types)
-    row = await runtime.find(before.id)
+    event = await _first(reach, before, types)
+    row = await reach.find(before.id)
     if event is not None:
-        row = await _at_rest(runtime, row)
+        row = await _at_rest(reach, row)
     return Effect(row, event, has_worker=True)
 
 
-async def _first(runtime: Runtime, before: Run, types: tuple[str, ...]) -> Event | None:
+async def _first(reach: Reach, before: Run, types: tuple[str, ...]) -> Event | None:
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS), aclosing(runtime.events(before.id, before.seq)) as events:  # type: ignore[type-var]
+        async with asyncio.timeout(_PATIENCE_SECONDS), aclosing(reach.events(before.id, before.seq)) as events:  # type: ignore[type-var]
             async for event in events:
                 if event.terminal or event.type in types:
                     return event
@@ -69,10 +69,10 @@ async def _first(runtime: Runtime, before: Run, types: tuple[str, ...]) -> Event
     return None
 
 
-async def _at_rest(runtime: Runtime, run: Run) -> Run:
+async def _at_rest(reach: Reach, run: Run) -> Run:
     for _ in range(_LOOKS):
         if run.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
             break
         await asyncio.sleep(_LOOK_SECONDS)
-        run = await runtime.find(run.id)
+        run = await reach.find(run.id)
     return run

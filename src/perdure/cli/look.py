@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perdure.cli import exits
-from perdure.cli.options import MOMENT, client, execute, json_option, store_option
+from perdure.cli.options import MOMENT, Place, client, execute, json_option, place_options
 from perdure.cli.output import ago, note, paint, print_json, print_line, print_table, shorten, span, status, visible
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ STATUSES = ("queued", "running", "waiting", "paused", "succeeded", "failed", "ca
 @click.option("--parent", metavar="RUN", help="Children of this run.")
 @click.option("--since", type=MOMENT, metavar="1h", help="Recorded since: 30m, 1h, 2d, or an ISO date.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True)
-@store_option
+@place_options
 @json_option
 def runs(
     statuses: tuple[str, ...], agent: str | None, session: str | None, parent: str | None, since: int | None,
-    limit: int, store: str, *, as_json: bool,
+    limit: int, place: Place, *, as_json: bool,
 ) -> int:  # fmt: skip
     """List runs, newest first, and say why they are not moving.
 
@@ -41,19 +41,19 @@ def runs(
       perdure runs --status waiting --since 1h
     """
     filters = {"agent": agent, "session": session, "since": since, "limit": limit}
-    return execute(_runs(filters, statuses, parent, store, as_json=as_json))
+    return execute(_runs(filters, statuses, parent, place, as_json=as_json))
 
 
 @click.command("show", short_help="Show one run: why it is not moving, then its steps.")
 @click.argument("run")
-@store_option
+@place_options
 @json_option
-def show(run: str, store: str, *, as_json: bool) -> int:
+def show(run: str, place: Place, *, as_json: bool) -> int:
     """Show one run: why it is not moving, then its steps, then the commands that make sense next.
 
     RUN is an id, or the end of one.
     """
-    return execute(_show(run, store, as_json=as_json))
+    return execute(_show(run, place, as_json=as_json))
 
 
 @click.command("events", short_help="Print a run's journal, and follow it.")
@@ -61,32 +61,31 @@ def show(run: str, store: str, *, as_json: bool) -> int:
 @click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Only events with a higher seq.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run's last event.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these: ask.opened, step.*; repeatable.")
-@store_option
+@place_options
 @json_option
-def events(run: str, after: int, types: tuple[str, ...], store: str, *, follow: bool, as_json: bool) -> int:
+def events(run: str, after: int, types: tuple[str, ...], place: Place, *, follow: bool, as_json: bool) -> int:
     """Print a run's journal, one event a line.
 
     \b
       perdure events RUN --follow --json
     """
-    return execute(_events(run, after, types, store, follow=follow, as_json=as_json))
+    return execute(_events(run, after, types, place, follow=follow, as_json=as_json))
 
 
 async def _runs(
-    filters: dict[str, Any], statuses: tuple[str, ...], parent: str | None, store: str, *, as_json: bool
+    filters: dict[str, Any], statuses: tuple[str, ...], parent: str | None, place: Place, *, as_json: bool
 ) -> int:
     from perdure.store.contract import RunFilter
     from perdure.values.clock import SystemClock
     from perdure.values.runs import RunStatus
     from perdure.views.runs import run_json
-    from perdure.views.why import Explainer
 
-    async with client(store) as runtime:
+    async with client(place) as reach:
         if parent is not None:
-            filters["parent"] = (await runtime.find(parent)).id
-        found = await runtime.runs(RunFilter(statuses=tuple(map(RunStatus, statuses)), **filters))
-        explainer, now = await Explainer.look(runtime), SystemClock().now_us()
-        rows = [(run, await explainer.why(run, now)) for run in found]
+            filters["parent"] = (await reach.find(parent)).id
+        found = await reach.runs(RunFilter(statuses=tuple(map(RunStatus, statuses)), **filters))
+        reasons, now = await reach.reasons(), SystemClock().now_us()
+        rows = [(run, await reasons.why(run, now)) for run in found]
     if as_json:
         print_json([run_json(run, why) for run, why in rows])
         return exits.OK
@@ -102,18 +101,18 @@ async def _runs(
     return exits.OK
 
 
-async def _show(id: str, store: str, *, as_json: bool) -> int:
+async def _show(id: str, place: Place, *, as_json: bool) -> int:
     from perdure.journal.timeline import read_timeline
     from perdure.values.clock import SystemClock
     from perdure.views.runs import ends_json, run_json
-    from perdure.views.why import Explainer, commands_for, open_asks
+    from perdure.views.why import commands_for, open_asks
 
-    async with client(store) as runtime:
-        run = await runtime.find(id)
-        journal = await runtime.journal(run.id)
-        explainer, now = await Explainer.look(runtime), SystemClock().now_us()
-        why, asks = await explainer.why(run, now), await open_asks(runtime, run)
-        next_commands = commands_for(run, asks, alive=explainer.has_worker(run))
+    async with client(place) as reach:
+        run = await reach.find(id)
+        journal = await reach.journal(run.id)
+        reasons, now = await reach.reasons(), SystemClock().now_us()
+        why, asks = await reasons.why(run, now), await open_asks(reach, run)
+        next_commands = commands_for(run, asks, alive=reasons.has_worker(run))
     steps = read_timeline(journal)
     if as_json:
         shown = {**run_json(run, why), **ends_json(run, journal)}
@@ -185,15 +184,15 @@ def _print_end(journal: list[Event]) -> None:
         click.echo(f"\n{said}")
 
 
-async def _events(id: str, after: int, types: tuple[str, ...], store: str, *, follow: bool, as_json: bool) -> int:
-    async with client(store) as runtime:
-        run = await runtime.find(id)
+async def _events(id: str, after: int, types: tuple[str, ...], place: Place, *, follow: bool, as_json: bool) -> int:
+    async with client(place) as reach:
+        run = await reach.find(id)
         if follow:
-            async with aclosing(runtime.events(run.id, after)) as journal:  # type: ignore[type-var]
+            async with aclosing(reach.events(run.id, after)) as journal:  # type: ignore[type-var]
                 async for event in journal:
                     _print_event(event, types, as_json=as_json)
             return exits.OK
-        while page := await runtime.store.events(run.id, after, _PAGE):
+        while page := await reach.journal(run.id, after, _PAGE):
             for event in page:
                 _print_event(event, types, as_json=as_json)
             after = page[-1].seq

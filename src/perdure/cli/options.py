@@ -1,23 +1,26 @@
-"""What do all commands share? --json, --store, JSON arguments, durations; and the way to a Runtime."""
+"""What do all commands share? --json, --store and --server, JSON arguments, durations; and the way to where runs are."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import click
+from click.core import ParameterSource
 
 from perdure.errors import NotFound
 
 if TYPE_CHECKING:
     from perdure.agents.agent import AnyAgent
-    from perdure.runtime import Runtime
+    from perdure.cli.here import Here
+    from perdure.cli.reach import Reach
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -33,6 +36,37 @@ def store_option(function: F) -> F:
         "--store", metavar="URL", envvar="PERDURE_STORE", default=DEFAULT_STORE, show_default=True, show_envvar=True,
         help="Where runs live.",
     )(function)  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where runs are: in a store, or behind a server."""
+
+    store: str
+    server: str | None = None
+
+
+def place_options(function: Callable[..., int]) -> Callable[..., int]:
+    """--store and --server, as one `place`."""
+
+    @click.option(
+        "--server", metavar="URL", envvar="PERDURE_SERVER", show_envvar=True,
+        help="A server to ask instead of a store; its key is taken from PERDURE_TOKEN.",
+    )  # fmt: skip
+    @store_option
+    @functools.wraps(function)
+    def placed(*args: Any, store: str, server: str | None, **options: Any) -> int:
+        return function(*args, place=_place_of(store, server), **options)
+
+    return placed
+
+
+def _place_of(store: str, server: str | None) -> Place:
+    # What is typed counts before what the environment says.
+    ctx, typed = click.get_current_context(), ParameterSource.COMMANDLINE
+    names_store, names_server = [ctx.get_parameter_source(name) is typed for name in ("store", "server")]
+    if names_store and names_server:
+        raise click.UsageError("--store and --server name two places: give one of them")
+    return Place(store, None if names_store else server or None)
 
 
 def json_option(function: F) -> F:
@@ -94,13 +128,28 @@ def execute(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-@asynccontextmanager
-async def client(store: str, agents: Iterable[AnyAgent] = ()) -> AsyncIterator[Runtime]:
-    """A Runtime that does no work itself, on a store that exists. Raises NotFound where there is none."""
-    await must_exist(store)
-    from perdure.runtime import Runtime
+@overload
+def client(place: str, agents: Iterable[AnyAgent] = ()) -> AbstractAsyncContextManager[Here]: ...
+@overload
+def client(place: Place, agents: Iterable[AnyAgent] = ()) -> AbstractAsyncContextManager[Reach]: ...
+def client(place: str | Place, agents: Iterable[AnyAgent] = ()) -> AbstractAsyncContextManager[Reach]:
+    """The way to runs: a Client of a server, or a Runtime that does no work itself, on a store that exists.
 
-    async with Runtime(store, agents, work=False) as runtime:
+    Raises NotFound where there is no store.
+    """
+    if isinstance(place, Place) and place.server is not None:
+        from perdure.cli.there import There
+
+        return There(place.server)
+    return _here(place.store if isinstance(place, Place) else place, agents)
+
+
+@asynccontextmanager
+async def _here(store: str, agents: Iterable[AnyAgent]) -> AsyncIterator[Here]:
+    await must_exist(store)
+    from perdure.cli.here import Here
+
+    async with Here(store, agents, work=False) as runtime:
         yield runtime
 
 
@@ -109,7 +158,7 @@ async def must_exist(store: str) -> None:
     url = await missing(store)
     if url is not None:
         raise NotFound(
-            f"there is no store at {url}{_place_of(url)}. `perdure run FILE.py:AGENT` makes one; another one is "
+            f"there is no store at {url}{_from_where(url)}. `perdure run FILE.py:AGENT` makes one; another one is "
             f"named with --store URL or PERDURE_STORE"
         )
 
@@ -156,7 +205,7 @@ def person() -> str:
         return "cli"
 
 
-def _place_of(url: str) -> str:
+def _from_where(url: str) -> str:
     return f" (from {Path.cwd()})" if sqlite_path(url) is not None else ""
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from perdure.store.contract import RunFilter
 from perdure.values.clock import SystemClock
 from perdure.values.runs import Run, RunStatus
-from perdure.views.why import Explainer, Why, is_paused
+from perdure.views.why import Why, is_paused
 
 if TYPE_CHECKING:
-    from perdure.runtime import Runtime
+    from perdure.cli.reach import Reach
 
 #: A timer or retry that is due within this time is waited for.
 _SHORT_US = 5_000_000
@@ -20,21 +20,22 @@ _SHORT_US = 5_000_000
 _LOOK_SECONDS = 0.05
 
 _FROM_OUTSIDE = frozenset({"message", "unknown"})
-_OPEN = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED, RunStatus.QUARANTINED)
+_BEGUN = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED, RunStatus.QUARANTINED)
+_OPEN = (RunStatus.QUEUED, *_BEGUN)
 
 
-async def until_parked(runtime: Runtime, run: Callable[[], str]) -> Why:
+async def until_parked(reach: Reach, run: Callable[[], str]) -> Why:
     """Return why `run()` is parked, once neither it nor a child can move by itself. Never for one that ends."""
     while True:
-        row = await runtime.find(run())
-        blocking = await _blocking(runtime, row)
+        row = await reach.find(run())
+        blocking = await _blocking(reach, row)
         if blocking is not None:
-            explainer = await Explainer.look(runtime)
-            return await explainer.why(blocking, SystemClock().now_us())
+            reasons = await reach.reasons()
+            return await reasons.why(blocking, SystemClock().now_us())
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _blocking(runtime: Runtime, run: Run) -> Run | None:
+async def _blocking(reach: Reach, run: Run) -> Run | None:
     """The run that must be moved from outside before `run` can move, or None while something moves by itself."""
     match run.status:
         case RunStatus.PAUSED | RunStatus.QUARANTINED:
@@ -42,25 +43,25 @@ async def _blocking(runtime: Runtime, run: Run) -> Run | None:
         case RunStatus.QUEUED if is_paused(run):
             return run
         case RunStatus.QUEUED if run.session is not None:
-            active = await runtime.store.session_active(run.agent, run.session)
-            return await _blocking(runtime, active) if active is not None and active.id != run.id else None
+            active = await reach.runs(RunFilter(run.agent, run.session, _BEGUN, limit=1))
+            return await _blocking(reach, active[0]) if active and active[0].id != run.id else None
         case RunStatus.WAITING:
-            return await _blocking_of_waiting(runtime, run)
+            return await _blocking_of_waiting(reach, run)
     return None
 
 
-async def _blocking_of_waiting(runtime: Runtime, run: Run) -> Run | None:
+async def _blocking_of_waiting(reach: Reach, run: Run) -> Run | None:
     if run.wake_at is not None and run.wake_at - SystemClock().now_us() < _SHORT_US:
         return None
     first: Run | None = None
-    for child in await runtime.runs(RunFilter(parent=run.id, statuses=_OPEN, limit=1000)):
-        blocking = await _blocking(runtime, child)
+    for child in await reach.runs(RunFilter(parent=run.id, statuses=_OPEN, limit=1000)):
+        blocking = await _blocking(reach, child)
         if blocking is None:
             return None
         first = first or blocking
     kind = (run.wait or {}).get("kind")
     if kind in ("ask", "approval"):
-        return run if await runtime.inbox(run=run.id) else None  # none open: its answer is on the way
+        return run if await reach.inbox(run=run.id) else None  # none open: its answer is on the way
     if kind in _FROM_OUTSIDE or (kind in ("timer", "retry") and first is None):
         return run
     return first

@@ -7,45 +7,45 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perdure.cli import exits
-from perdure.cli.options import JSON, Given, client, execute, json_option, person, store_option
+from perdure.cli.options import JSON, Given, Place, client, execute, json_option, person, place_options
 from perdure.cli.output import ago, paint, print_json, shorten, visible
 
 if TYPE_CHECKING:
-    from perdure.runtime import Runtime
+    from perdure.cli.reach import Reach
     from perdure.store.contract import Ask
     from perdure.values.runs import Run
 
 
 @click.command("inbox", short_help="List open questions and approvals.")
 @click.option("--to", metavar="NAME", help="Only what is addressed to NAME.")
-@store_option
+@place_options
 @json_option
-def inbox(to: str | None, store: str, *, as_json: bool) -> int:
+def inbox(to: str | None, place: Place, *, as_json: bool) -> int:
     """List open questions and approvals, oldest first, each with the command that settles it."""
-    return execute(_inbox(to, store, as_json=as_json))
+    return execute(_inbox(to, place, as_json=as_json))
 
 
 @click.command("answer", short_help="Answer a question.")
 @click.argument("id")
 @click.argument("value", type=JSON, metavar="JSON|@FILE|-")
-@store_option
+@place_options
 @json_option
-def answer(id: str, value: Given, store: str, *, as_json: bool) -> int:
+def answer(id: str, value: Given, place: Place, *, as_json: bool) -> int:
     """Answer a question. The answer is checked against what the agent expects before it is recorded.
 
     \b
       perdure answer run_1h0tw6n02x8dkq4p5a:4 '{"approved": true}'
     """
-    return execute(_answer(id, value.value, store, as_json=as_json))
+    return execute(_answer(id, value.value, place, as_json=as_json))
 
 
 @click.command("approve", short_help="Consent to an action.")
 @click.argument("id")
 @click.option("--edit", type=JSON, metavar="JSON", help="Other arguments, by name: only those that change.")
 @click.option("--note", metavar="TEXT")
-@store_option
+@place_options
 @json_option
-def approve(id: str, edit: Given | None, note: str | None, store: str, *, as_json: bool) -> int:
+def approve(id: str, edit: Given | None, note: str | None, place: Place, *, as_json: bool) -> int:
     """Consent to one exact action, once.
 
     \b
@@ -53,26 +53,26 @@ def approve(id: str, edit: Given | None, note: str | None, store: str, *, as_jso
     """
     if edit is not None and not isinstance(edit.value, dict):
         raise click.UsageError("--edit takes a JSON object: the arguments that change, by name")
-    return execute(_approve(id, edit.value if edit is not None else None, note, store, as_json=as_json))
+    return execute(_approve(id, edit.value if edit is not None else None, note, place, as_json=as_json))
 
 
 @click.command("reject", short_help="Refuse an action.")
 @click.argument("id")
 @click.option("--note", metavar="TEXT", help="Why; the agent sees it.")
-@store_option
+@place_options
 @json_option
-def reject(id: str, note: str | None, store: str, *, as_json: bool) -> int:
+def reject(id: str, note: str | None, place: Place, *, as_json: bool) -> int:
     """Refuse an action: the agent gets ApprovalRejected, or a false decision."""
-    return execute(_reject(id, note, store, as_json=as_json))
+    return execute(_reject(id, note, place, as_json=as_json))
 
 
 @click.command("send", short_help="Send a message to a run or a session.")
 @click.argument("words", nargs=-1, metavar="[RUN] TOPIC [JSON|@FILE|-]")
 @click.option("--agent", metavar="NAME", help="With --session, instead of RUN.")
 @click.option("--session", metavar="KEY", help="The session; without an active run it keeps the message for the next.")
-@store_option
+@place_options
 @json_option
-def send(words: tuple[str, ...], agent: str | None, session: str | None, store: str, *, as_json: bool) -> int:
+def send(words: tuple[str, ...], agent: str | None, session: str | None, place: Place, *, as_json: bool) -> int:
     """Send a message to a run, or to a session.
 
     \b
@@ -85,15 +85,15 @@ def send(words: tuple[str, ...], agent: str | None, session: str | None, store: 
     if target is None or len(rest) not in (1, 2):
         raise click.UsageError("what is to be sent? RUN TOPIC [JSON], or --agent NAME --session KEY TOPIC [JSON]")
     value = JSON.convert(rest[1], None, click.get_current_context()).value if len(rest) == 2 else None
-    return execute(_send(target, rest[0], value, agent, store, as_json=as_json))
+    return execute(_send(target, rest[0], value, agent, place, as_json=as_json))
 
 
-async def _inbox(to: str | None, store: str, *, as_json: bool) -> int:
+async def _inbox(to: str | None, place: Place, *, as_json: bool) -> int:
     from perdure.values.clock import SystemClock
     from perdure.views.asks import ask_json
 
-    async with client(store) as runtime:
-        asks = await runtime.inbox(to=to)
+    async with client(place) as reach:
+        asks = await reach.inbox(to=to)
     if as_json:
         print_json([ask_json(ask) for ask in asks])
         return exits.OK
@@ -119,37 +119,37 @@ def _print_ask(ask: Ask, now: int) -> None:
     click.echo("  " + "   or   ".join(ask_commands(ask)))
 
 
-async def _answer(id: str, value: Any, store: str, *, as_json: bool) -> int:
-    async with client(store) as runtime:
-        ask, run = await _find(runtime, id)
-        await runtime.answer(ask.id, value, by=person())
-        return await _say_settled(runtime, ask, run, "answered", as_json=as_json)
+async def _answer(id: str, value: Any, place: Place, *, as_json: bool) -> int:
+    async with client(place) as reach:
+        ask, run = await _find(reach, id)
+        await reach.answer(ask.id, value, by=person())
+        return await _say_settled(reach, ask, run, "answered", as_json=as_json)
 
 
-async def _approve(id: str, edit: dict[str, Any] | None, note: str | None, store: str, *, as_json: bool) -> int:
-    async with client(store) as runtime:
-        ask, run = await _find(runtime, id)
-        await runtime.approve(ask.id, edit=edit, by=person(), note=note)
-        return await _say_settled(runtime, ask, run, "approved", as_json=as_json)
+async def _approve(id: str, edit: dict[str, Any] | None, note: str | None, place: Place, *, as_json: bool) -> int:
+    async with client(place) as reach:
+        ask, run = await _find(reach, id)
+        await reach.approve(ask.id, edit=edit, by=person(), note=note)
+        return await _say_settled(reach, ask, run, "approved", as_json=as_json)
 
 
-async def _reject(id: str, note: str | None, store: str, *, as_json: bool) -> int:
-    async with client(store) as runtime:
-        ask, run = await _find(runtime, id)
-        await runtime.reject(ask.id, by=person(), note=note)
-        return await _say_settled(runtime, ask, run, "rejected", as_json=as_json)
+async def _reject(id: str, note: str | None, place: Place, *, as_json: bool) -> int:
+    async with client(place) as reach:
+        ask, run = await _find(reach, id)
+        await reach.reject(ask.id, by=person(), note=note)
+        return await _say_settled(reach, ask, run, "rejected", as_json=as_json)
 
 
-async def _find(runtime: Runtime, id: str) -> tuple[Ask, Run]:
+async def _find(reach: Reach, id: str) -> tuple[Ask, Run]:
     # Before it is settled: afterwards the end of an id finds nothing any more.
-    ask = await runtime.find_ask(id)
-    return ask, await runtime.find(ask.run)
+    ask = await reach.find_ask(id)
+    return ask, await reach.find(ask.run)
 
 
-async def _say_settled(runtime: Runtime, ask: Ask, run: Run, status: str, *, as_json: bool) -> int:
+async def _say_settled(reach: Reach, ask: Ask, run: Run, status: str, *, as_json: bool) -> int:
     from perdure.cli.effect import carry_out
 
-    effect = await carry_out(runtime, run, *_JOURNALED[ask.kind])
+    effect = await carry_out(reach, run, *_JOURNALED[ask.kind])
     if as_json:
         print_json({"id": ask.id, "settled": status, **effect.as_json()})
     else:
@@ -160,19 +160,18 @@ async def _say_settled(runtime: Runtime, ask: Ask, run: Run, status: str, *, as_
 _JOURNALED = {"ask": ("ask.answered",), "approval": ("approval.granted", "approval.rejected")}
 
 
-async def _send(target: str, topic: str, value: Any, agent: str | None, store: str, *, as_json: bool) -> int:
+async def _send(target: str, topic: str, value: Any, agent: str | None, place: Place, *, as_json: bool) -> int:
     from perdure.cli.effect import carry_out
-    from perdure.views.why import Explainer
 
-    async with client(store) as runtime:
+    async with client(place) as reach:
         if agent is None:
-            run = await runtime.find(target)
-            await runtime.send(run.id, topic, value)
-            effect = await carry_out(runtime, run, "message.received")
+            run = await reach.find(target)
+            await reach.send(run.id, topic, value)
+            effect = await carry_out(reach, run, "message.received")
             shown, words = effect.as_json(), effect.in_words()
         else:
-            await runtime.send(target, topic, value, agent=agent)
-            done = (await Explainer.look(runtime)).has_worker_of(agent)
+            await reach.send(target, topic, value, agent=agent)
+            done = (await reach.reasons()).has_worker_of(agent)
             shown = {"agent": agent, "session": target, "carried_out": done}
             words = f"session {target} of {agent} has it" if done else f"recorded; no worker has agent {agent}"
     if as_json:

@@ -20,7 +20,7 @@ from perdure.values.json import decode
 from perdure.views.why import open_asks
 
 if TYPE_CHECKING:
-    from perdure.runtime import Runtime
+    from perdure.cli.reach import Reach
 
 
 #: How often new questions, and answers from elsewhere, are looked for.
@@ -31,60 +31,60 @@ class Later(Exception):  # noqa: N818 - not an error: the person chose not to an
     """The person left the question open."""
 
 
-async def settle_as_they_come(runtime: Runtime, run: Callable[[], str], hide: Callable[[], None]) -> None:
+async def settle_as_they_come(reach: Reach, run: Callable[[], str], hide: Callable[[], None]) -> None:
     """Put every question of `run()` and its children before the person, one at a time; for ever."""
     seen: set[str] = set()
     while True:
-        row = await runtime.find(run())
-        for ask in await open_asks(runtime, row):
+        row = await reach.find(run())
+        for ask in await open_asks(reach, row):
             if ask.id not in seen:
                 seen.add(ask.id)
                 hide()
-                await _unless_settled_elsewhere(runtime, ask)
+                await _unless_settled_elsewhere(reach, ask)
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _unless_settled_elsewhere(runtime: Runtime, ask: Ask) -> None:
-    prompt = asyncio.ensure_future(settle_here(runtime, ask))
+async def _unless_settled_elsewhere(reach: Reach, ask: Ask) -> None:
+    prompt = asyncio.ensure_future(settle_here(reach, ask))
     try:
         while not prompt.done():
             await asyncio.wait([prompt], timeout=_LOOK_SECONDS)
-            now = await runtime.store.ask(ask.id)
-            if not prompt.done() and (now is None or now.status != "open"):
-                note(f"\n  {ask.id} is settled: {now.status if now else 'withdrawn'}")
+            now = await reach.find_ask(ask.id)
+            if not prompt.done() and now.status != "open":
+                note(f"\n  {ask.id} is settled: {now.status}")
                 return
         prompt.result()
     finally:
         prompt.cancel()
 
 
-async def settle_here(runtime: Runtime, ask: Ask) -> None:
+async def settle_here(reach: Reach, ask: Ask) -> None:
     """Put `ask` before the person at the terminal and record what they say."""
     try:
-        await (_answer(runtime, ask) if ask.kind == "ask" else _decide(runtime, ask))
+        await (_answer(reach, ask) if ask.kind == "ask" else _decide(reach, ask))
     except Later:
         note(f"  left open: {ask.id}")
     except AlreadySettled as error:
         note(f"  {error}")
 
 
-async def _answer(runtime: Runtime, ask: Ask) -> None:
+async def _answer(reach: Reach, ask: Ask) -> None:
     schema = decode(ask.detail).get("schema") or {}
     while True:
         try:
-            await runtime.answer(ask.id, await _value(schema, "answer"), by=person())
+            await reach.answer(ask.id, await _value(schema, "answer"), by=person())
             return
         except InvalidInput as error:
             note(paint(f"  {error}", "red", err=True))
 
 
-async def _decide(runtime: Runtime, ask: Ask) -> None:
+async def _decide(reach: Reach, ask: Ask) -> None:
     detail = decode(ask.detail)
     note(paint(f"  {detail['action']} {shorten(detail['args'], 400)}", bold=True, err=True))
     if await _yes_or_no("approve"):
-        await runtime.approve(ask.id, by=person())
+        await reach.approve(ask.id, by=person())
     else:
-        await runtime.reject(ask.id, by=person(), note=await _line("why not (may be empty)") or None)
+        await reach.reject(ask.id, by=person(), note=await _line("why not (may be empty)") or None)
 
 
 async def _value(schema: dict[str, Any], label: str) -> Any:

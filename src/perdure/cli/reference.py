@@ -16,7 +16,8 @@ Generated from the commands by `python -m perdure.cli.reference`; do not edit.
 
 Results go to stdout, remarks and progress to stderr. RUN is a run's id, or an end of one that only it has. JSON is
 given as text, as `@FILE`, or as `-` for standard input. Every command takes `--json` and `--store URL`
-(`PERDURE_STORE`; by default `sqlite:///.perdure/perdure.db`). What programs may rely on, and the exit codes, is in
+(`PERDURE_STORE`; by default `sqlite:///.perdure/perdure.db`). Those that also take `--server URL` (`PERDURE_SERVER`) ask
+a server instead, with the key in `PERDURE_TOKEN`. What programs may rely on, and the exit codes, is in
 [contract.md](contract.md). `PERDURE_DEBUG=1` shows where an unexpected error comes from; `NO_COLOR=1` turns colours
 off.
 """

@@ -101,7 +101,8 @@ _NO_ADDRESS = (99, 49, 10049)  # EADDRNOTAVAIL of Linux, macOS and Windows
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # With its protocol, or asyncio would not turn off the delay that bundles small answers (Nagle): 40 ms each.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host.strip("[]"), port))

@@ -1,4 +1,4 @@
-"""What the kernel needs from the layers above it: hands that act, a gate that decides, agents that exist."""
+"""What the kernel needs from the layers above it: hands that act, a gate that decides, agents that exist, who is told."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from perdure.agents.agent import AnyAgent
 from perdure.agents.attempt import Attempt
 from perdure.journal.commands import Call
+from perdure.values.events import Event
 
 
 class Hands(Protocol):
@@ -70,3 +71,21 @@ class Agents(Protocol):
 
     def names(self) -> Iterable[str]:
         """The names of all agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A run that tells somebody of an event. It is created in the event's own commit, without an idempotency key."""
+
+    agent: AnyAgent
+    #: its id, made of the event's: told twice is told once
+    run: str
+    input_json: str
+    concurrency_key: str
+
+
+class Subscriptions(Protocol):
+    """Who wants to be told of what happens."""
+
+    def notices(self, agent: str, event: Event) -> Iterable[Notice]:
+        """What tells of an event of a run of `agent`. Quick, and never of what the notices' own runs do."""

@@ -14,10 +14,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from perdure.errors import PerdureError, StoreBusy, StoreError, StoreFull
 from perdure.store.contract import Store, Transaction
 from perdure.values.clock import Clock
+
+if TYPE_CHECKING:
+    from perdure.kernel.outbox import Outbox
 
 log = logging.getLogger("perdure.kernel")
 
@@ -32,6 +36,8 @@ class GroupCommit:
     def __init__(self, store: Store, clock: Clock, on_fatal: Callable[[Exception], None]) -> None:
         #: why nothing can be written at the moment, or None
         self.stalled: StoreError | None = None
+        #: encloses what tells others of what is written, or None while nobody wants to know
+        self.outbox: Outbox | None = None
         self._store = store
         self._clock = clock
         self._on_fatal = on_fatal
@@ -130,8 +136,13 @@ class GroupCommit:
         batch = self._pending[:_BATCH_MOST]
         del self._pending[: len(batch)]
         self._writing = writing = [done for _, done in batch]
-        verdicts = await self._write([build() for build, _ in batch])
-        for done, verdict in zip(writing, verdicts, strict=True):
+        transactions = [build() for build, _ in batch]
+        outbox = self.outbox
+        told = [outbox.enclose(transaction) for transaction in transactions] if outbox is not None else None
+        verdicts = await self._write(transactions)
+        for index, (done, verdict) in enumerate(zip(writing, verdicts, strict=True)):
+            if outbox is not None and told is not None and told[index]:
+                outbox.settle(told[index], accepted=not isinstance(verdict, Exception))
             done(verdict)
             if self._writing is not writing:
                 return  # somebody gave up the node; the others have heard

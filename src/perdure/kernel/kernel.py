@@ -24,6 +24,7 @@ It knows no store by name, no tool and no protocol. What is in which file:
     writer, draft   how its journal grows
     history         what its journal says
     group_commit    many runs, one fsync
+    outbox          who is told of what is written
     patience        reading while the store cannot be reached
     follow          who is watching
     starting        how runs come to be
@@ -38,7 +39,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from perdure.agents.agent import AnyAgent
@@ -49,7 +50,7 @@ from perdure.journal.brain import Brain
 from perdure.kernel import stranded
 from perdure.kernel.activation import Activation
 from perdure.kernel.alarms import Alarms
-from perdure.kernel.contract import Admission, Agents, Decision, Gate, Hands
+from perdure.kernel.contract import Admission, Agents, Decision, Gate, Hands, Subscriptions
 from perdure.kernel.dispatch import Dispatcher
 from perdure.kernel.follow import Followers
 from perdure.kernel.group_commit import GroupCommit
@@ -58,6 +59,7 @@ from perdure.kernel.limits import AgentLimits
 from perdure.kernel.live import LiveRuns
 from perdure.kernel.mailroom import Mailroom
 from perdure.kernel.membership import Membership
+from perdure.kernel.outbox import Outbox
 from perdure.kernel.ownership import Ownership
 from perdure.kernel.patience import PatientReads
 from perdure.kernel.shutdown import Shutdown
@@ -111,6 +113,8 @@ class Kernel:
         self.failure: Exception | None = None
         #: an orderly end was asked for
         self.stopping = False
+        #: awaited once the store is open, before this node does any work
+        self.before_work: list[Callable[[], Awaitable[object]]] = []
         self._shutdown: Shutdown | None = None
         self._gate = gate
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -124,6 +128,8 @@ class Kernel:
         await self.store.open()
         self.slots = await self.store.slots()
         self.commits.start()
+        for prepare in self.before_work:
+            await prepare()
         if work:
             await self.membership.join()
         self._watch = self.spawn_task(self.mailroom.watch())
@@ -197,6 +203,10 @@ class Kernel:
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
         return task
+
+    def tell(self, subscriptions: Subscriptions | None) -> None:
+        """From the next commit on, tell those of what happens; None: nobody."""
+        self.commits.outbox = None if subscriptions is None else Outbox(self, subscriptions)
 
     # What live runs ask of the kernel.
 

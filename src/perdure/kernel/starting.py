@@ -44,6 +44,9 @@ async def start_run(kernel: Kernel, agent: AnyAgent, input_json: str, options: S
     busy = options.busy or agent.busy
     if options.session is not None and busy in (Busy.STEER, Busy.INTERRUPT):
         active = await _active(kernel, agent.name, options.session)
+        key = options.idempotency_key
+        if active is not None and key is not None and active.idempotency_key == key:
+            return await _same_input(kernel, active, input_json)  # started with this key since the first question
         if active is not None and busy is Busy.STEER:
             if options.idempotency_key is not None:
                 raise InvalidInput(

@@ -33,6 +33,11 @@ def continued_run_id(run: str) -> str:
     return f"{base}~{int(count or 1) + 1}"
 
 
+def notice_run_id(run: str, seq: int, to: str) -> str:
+    """The id of the run that tells `to` of event `seq` of `run`."""
+    return f"{run}.{seq}-{to}"
+
+
 def ask_id(run: str, step: int) -> str:
     """The id of the question or approval that step `step` of `run` opens."""
     return f"{run}:{step}"

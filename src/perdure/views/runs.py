@@ -23,7 +23,8 @@ def run_json(run: Run, why: Why) -> dict[str, Any]:
 def run_row_json(run: Run, why: Why) -> dict[str, Any]:
     """The whole row of a run, as HTTP lists it."""
     return {
-        **run_json(run, why), "seq": run.seq, "priority": run.priority, "concurrency_key": run.concurrency_key,
+        **run_json(run, why), "shard": run.shard, "seq": run.seq, "priority": run.priority,
+        "concurrency_key": run.concurrency_key,
         "wake_at": None if run.wake_at is None else iso(run.wake_at), "forked_from": _forked_from(run),
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ from perdure.values.json import decode
 from perdure.values.runs import Run, RunStatus
 
 if TYPE_CHECKING:
+    from perdure.client.service import Service
     from perdure.runtime import Runtime
 
 #: A run that is due for longer than this without moving has nobody who would move it (microseconds).
@@ -92,13 +93,13 @@ def is_paused(run: Run) -> bool:
     return (run.wait or {}).get("kind") == "pause"
 
 
-async def open_asks(runtime: Runtime, run: Run) -> list[Ask]:
+async def open_asks(service: Service, run: Run) -> list[Ask]:
     """Questions and approvals that `run`, or a child it waits for, has open."""
-    asks = await runtime.inbox(run=run.id)
+    asks = await service.inbox(run=run.id)
     if run.wait is not None and run.wait.get("kind") == "child":
         waiting = RunFilter(parent=run.id, statuses=(RunStatus.WAITING,))
-        for child in await runtime.runs(waiting):
-            asks += await open_asks(runtime, child)
+        for child in await service.runs(waiting):
+            asks += await open_asks(service, child)
     return asks
 
 

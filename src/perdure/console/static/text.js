@@ -12,6 +12,19 @@ export function short(value, longest = 80) {
   return line.length > longest ? `${line.slice(0, longest - 1)}…` : line;
 }
 
+/**
+ * A JSON value as people would say it: `item pen, quantity 2`.
+ * @param {unknown} value
+ * @param {number} [longest]
+ */
+export function brief(value, longest = 100) {
+  if (value === null || typeof value !== "object") return short(value, longest);
+  const parts = Array.isArray(value) ? value.map((item) => part(item)) : Object.entries(value).map(([name, item]) => `${name} ${part(item)}`);
+  return short(parts.join(", "), longest);
+}
+
+const part = (item) => (item !== null && typeof item === "object" && Object.keys(item).length === 0 ? "none" : short(item, 60));
+
 /** A JSON value as it is indented for people. */
 export const pretty = (value) => (value === undefined ? "" : JSON.stringify(value, null, 2));
 

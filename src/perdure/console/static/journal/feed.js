@@ -13,6 +13,7 @@ import { Steps, TERMINAL } from "./steps.js";
 import { Story } from "./story.js";
 
 const PAGE = 1_000;
+const PAGES_AT_ONCE = 3;
 
 export class Feed {
   /** @param {string} run its id */
@@ -87,17 +88,28 @@ export class Feed {
   }
 
   async #readPages() {
-    for (let after = 0; after !== null; ) {
-      const page = await get(at("runs", this.run, "events"), { after, limit: PAGE }, this.#abort.signal);
-      for (const event of page.items) this.take(event);
-      this.version.value += 1;
-      after = page.next === null || page.items.length === 0 ? null : this.seq;
+    const read = (after) => get(at("runs", this.run, "events"), { after, limit: PAGE }, this.#abort.signal);
+    // Numbers are dense, so the pages after the first need not wait for each other.
+    for (let pages = [read(0)], more = true; more; pages = Array.from({ length: PAGES_AT_ONCE }, (_, index) => read(this.seq + index * PAGE))) {
+      for (const page of pages) more = this.#takePage(await page);
     }
+  }
+
+  /** @returns {boolean} whether there is more */
+  #takePage({ items, next }) {
+    for (const event of items) this.take(event);
+    this.#show();
+    return next !== null && items.length > 0;
   }
 
   #arrive(event) {
     this.take(event);
     if (this.over) this.#stream?.close();
+    this.#show();
+  }
+
+  /** Once in a frame, however much arrives. */
+  #show() {
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
       this.version.value += 1;

@@ -44,7 +44,7 @@ export class Story {
     }
     const { data } = event;
     this.#byStep.set(event.step, this.add(event, kind, {
-      ...data, name: data.name, status: "open", attempts: event.attempt ?? 1, failures: [], streams: new Map(), ended: null,
+      ...data, at: event.at, status: "open", attempts: event.attempt ?? 1, failures: [], streams: new Map(), ended: null,
       args: data.args ?? data.input ?? null,
     }));
   }

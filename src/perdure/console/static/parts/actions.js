@@ -135,8 +135,8 @@ export function ResolveCard({ run, step }) {
     if (Object.keys(found).length === 0) resolve("happened", { result: result ?? null });
   };
   return html`<article class="ask">
-    <header class="ask-head"><span class="ask-mark unknown"><${Icon} name="alert" /></span>
-      <div class="ask-what"><h3>Did <code>${step.name}</code> happen?</h3>
+    <header class="ask-head"><span class="ask-mark mark-unknown"><${Icon} name="alert" /></span>
+      <div class="ask-what"><h2>Did <code>${step.name}</code> happen?</h2>
         <p class="meta"><span>Step ${step.step} was cut off while it acted on the world. Look there, then say what is true.</span></p></div></header>
     ${may("operator") && html`<div class="stack">
       ${happened && html`<form class="stack" onSubmit=${submit} novalidate><p class="label">What did it return?</p>

@@ -21,9 +21,9 @@ import { Ago, Countdown } from "./time.js";
 export function AskCard({ ask, compact = false, keys = false, onSettled = () => {} }) {
   return html`<article class="ask" aria-label=${ask.title}>
     <header class="ask-head">
-      <span class=${`ask-mark ${ask.kind}`}><${Icon} name=${ask.kind === "approval" ? "shield" : "question"} /></span>
+      <span class=${`ask-mark mark-${ask.kind}`}><${Icon} name=${ask.kind === "approval" ? "shield" : "question"} /></span>
       <div class="ask-what">
-        <h3>${ask.kind === "approval" ? html`Approve <code>${ask.action ?? ask.title}</code>` : ask.title}</h3>
+        <h2>${ask.kind === "approval" ? html`Approve <code>${ask.action ?? ask.title}</code>` : ask.title}</h2>
         <p class="meta">
           ${!compact && html`<a href=${link(["runs", ask.run])}>${ask.agent}${ask.session ? ` / ${ask.session}` : ""}</a>`}
           ${ask.to && html`<span>for ${ask.to}</span>`}
@@ -91,8 +91,7 @@ function Approval({ ask, keys, onSettled }) {
     ${editing
       ? html`<${SchemaForm} schema=${ask.schema ?? {}} value=${args} onChange=${(changed) => setArgs(changed ?? args)} problems=${problems} />`
       : html`<div class="ask-args"><${Value} value=${ask.args ?? {}} /></div>`}
-    <label class="field"><span class="label">Note <span class="muted">optional</span></span>
-      <input class="input" ref=${rejecting} value=${note} onInput=${(event) => setNote(event.target.value)} /></label>
+    <input class="input" ref=${rejecting} aria-label="Note" placeholder="Note (optional)" value=${note} onInput=${(event) => setNote(event.target.value)} />
     <footer class="ask-foot">
       <button type="button" class="button primary" disabled=${busy} onClick=${approve}><${Icon} name="check" />${edited ? "Approve with changes" : "Approve"}</button>
       <button type="button" class="button danger" disabled=${busy} onClick=${reject}>Reject</button>

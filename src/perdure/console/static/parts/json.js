@@ -14,6 +14,9 @@ const CHILDREN_SHOWN = 100;
 export function Value({ value }) {
   if (typeof value === "string") return html`<span class="prose">${value}</span>`;
   if (value === null || typeof value !== "object") return html`<${Scalar} value=${value} />`;
+  if (Array.isArray(value) && value.length > 0 && value.every(isWord)) {
+    return html`<span class="words">${value.map((item) => html`<span>${String(item)}</span>`)}</span>`;
+  }
   const entries = Object.entries(value);
   const flat = !Array.isArray(value) && entries.length > 0 && entries.length <= 12;
   if (flat && entries.every(([, item]) => isShort(item))) {
@@ -66,4 +69,5 @@ function Scalar({ value, quoted = false }) {
   return html`<span class=${`json-${value === null ? "null" : typeof value}`}>${String(value)}</span>`;
 }
 
+const isWord = (item) => (typeof item === "string" ? item.length > 0 && item.length < 40 : typeof item === "number");
 const isShort = (item) => (typeof item === "string" ? item.length < 400 : short(item, 60).length < 60);

@@ -39,7 +39,7 @@ export function Tabs({ tabs, current }) {
 
 /** @param {{icon?: string, title: string, children?: any}} props */
 export function Empty({ icon = "leaf", title, children }) {
-  return html`<div class="empty"><${Icon} name=${icon} size="l" /><h3>${title}</h3>${children && html`<div class="muted">${children}</div>`}</div>`;
+  return html`<div class="empty"><${Icon} name=${icon} size="l" /><h2>${title}</h2>${children && html`<div class="muted">${children}</div>`}</div>`;
 }
 
 /** @param {{problem: Error, retry?: () => void}} props */

@@ -12,12 +12,13 @@ import { Ago } from "./time.js";
  * @param {string | null} [props.cursor] id of the run under the cursor
  * @param {Set<string>} [props.selected] with this, rows can be chosen
  * @param {(id: string, range: boolean) => void} [props.onSelect]
+ * @param {() => void} [props.onAll] choose all of them, or none
  * @param {boolean} [props.plain] without agent and session: where all have the same
  */
-export function RunTable({ runs, cursor = null, selected, onSelect, plain = false }) {
+export function RunTable({ runs, cursor = null, selected, onSelect, onAll, plain = false }) {
   return html`<table class="runs">
     <thead><tr>
-      ${selected && html`<th class="runs-check"><span class="visually-hidden">Chosen</span></th>`}
+      ${selected && html`<th class="runs-check"><label class="hit"><input type="checkbox" aria-label="Choose all" checked=${runs.every((run) => selected.has(run.id))} onChange=${onAll} /></label></th>`}
       <th>Status</th>${!plain && html`<th>Agent</th>`}<th>Run</th><th class="number">Steps</th><th class="number">Updated</th>
     </tr></thead>
     <tbody>

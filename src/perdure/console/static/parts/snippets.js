@@ -2,16 +2,18 @@
 
 import { url } from "../api.js";
 import { html, useState } from "../dom.js";
-import { exampleOf } from "../schema.js";
+import { exampleOf, validate } from "../schema.js";
 import { Copy } from "./copy.js";
 
 /**
  * @param {object} props
  * @param {{name: string, input_schema: object}} props.agent
- * @param {any} [props.input] what a form holds now; otherwise an example of the schema
+ * @param {any} [props.input] what a form holds now; where that does not fit, an example of the schema
  */
 export function Snippets({ agent, input }) {
-  const given = input ?? exampleOf(agent.input_schema ?? {}) ?? {};
+  const schema = agent.input_schema ?? {};
+  const fits = input !== undefined && Object.keys(validate(schema, input)).length === 0;
+  const given = fits ? input : exampleOf(schema);
   const made = snippetsFor(agent, given);
   const [shown, setShown] = useState(Object.keys(made)[0]);
   return html`<div class="snippets">
@@ -31,7 +33,7 @@ function snippetsFor(agent, input) {
   return {
     curl: `curl -X POST '${runs}?wait=30' \\\n  -H "Authorization: Bearer $PERDURE_TOKEN" \\\n  -H 'Content-Type: application/json' \\\n  -d ${quoted}`,
     stream: `curl -N '${root}/v1/runs/RUN/events' \\\n  -H "Authorization: Bearer $PERDURE_TOKEN" \\\n  -H 'Accept: text/event-stream'`,
-    Python: `from perdure import Client\n\nasync with Client("${root}", key=os.environ["PERDURE_TOKEN"]) as client:\n    run = await client.start("${agent.name}", ${python(input)})\n    print(await run.result())`,
+    Python: `import asyncio\nfrom perdure import Client\n\n\nasync def main() -> None:\n    async with Client("${root}") as client:  # its key: PERDURE_TOKEN\n        run = await client.start("${agent.name}", ${python(input)})\n        print(await run.result())\n\n\nasyncio.run(main())`,
     CLI: `perdure run ${agent.name} ${quoted} --server ${root}`,
   };
 }

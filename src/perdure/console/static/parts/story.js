@@ -2,12 +2,12 @@
 
 import { html, names, steady, useLayoutEffect, useRef, useState } from "../dom.js";
 import { link } from "../router.js";
-import { count, short, shortId, span } from "../text.js";
+import { brief, count, short, shortId, span } from "../text.js";
 import { Icon } from "./icon.js";
 import { Json, Value } from "./json.js";
 import { Ago, Clock, Countdown, Elapsed } from "./time.js";
 
-const SHOWN = 200;
+const SHOWN = 100;
 
 /**
  * @param {object} props
@@ -18,13 +18,37 @@ const SHOWN = 200;
  */
 export function StoryView({ turns, live = false, onStep, last }) {
   const [limit, setLimit] = useState(last ?? SHOWN);
+  const end = useRef(null);
+  const behind = useFollowing(end, live && !last, turns);
   const shown = turns.slice(-limit);
   const hidden = turns.length - shown.length;
   return html`<div class="story">
     ${hidden > 0 && !last && html`<button type="button" class="button small story-more" onClick=${() => setLimit(limit + SHOWN * 5)}>${count(hidden, "earlier turn")}</button>`}
     <ol class="turns">${shown.map((turn) => html`<${TurnView} key=${turn.key} rev=${turn.rev} turn=${turn} onStep=${onStep} />`)}</ol>
+    <div ref=${end} />
+    ${behind && html`<button type="button" class="button small story-latest" onClick=${() => end.current.scrollIntoView({ block: "end", behavior: "smooth" })}>Latest</button>`}
     <div class="visually-hidden" aria-live="polite">${live && turns.length > 0 ? spoken(turns.at(-1)) : ""}</div>
   </div>`;
+}
+
+/** Keeps the end in view while it was in view; true when there is more below. */
+function useFollowing(end, live, turns) {
+  const [behind, setBehind] = useState(false);
+  const atEnd = useRef(false);
+  const last = turns.at(-1);
+  useLayoutEffect(() => {
+    if (!live) return undefined;
+    const observer = new IntersectionObserver(([entry]) => {
+      atEnd.current = entry.isIntersecting;
+      setBehind(!entry.isIntersecting);
+    });
+    observer.observe(end.current);
+    return () => observer.disconnect();
+  }, [live]);
+  useLayoutEffect(() => {
+    if (live && atEnd.current && scrollY > 0) end.current.scrollIntoView({ block: "end" });
+  }, [live, turns.length, last?.rev]);
+  return live && behind;
 }
 
 const TurnView = steady(({ turn, onStep }) => {
@@ -71,7 +95,8 @@ function Tool({ turn, onStep, icon = "tool" }) {
     <button type="button" class="tool-head" aria-expanded=${open} onClick=${() => setOpen(!open)}>
       <${Mark} turn=${turn} icon=${icon} />
       <strong class="tool-name">${turn.name}</strong>
-      <span class="tool-args">${turn.args === null || isEmpty(turn.args) ? "" : short(turn.args, 110)}</span>
+      <span class="tool-args">${turn.args === null ? "" : brief(turn.args, 90)}${turn.status === "done" && turn.result !== null && turn.result !== undefined && !streams.length
+        ? html`<span class="tool-result"> → ${brief(turn.result, 90)}</span>` : null}</span>
       ${turn.attempts > 1 && html`<span class="tag">attempt ${turn.attempts}</span>`}
       <span class="tool-took">${turn.ended ? span(turn.ended - turn.at) : html`<${Elapsed} since=${turn.at} />`}</span>
     </button>

@@ -14,15 +14,19 @@ const OVERSCAN_ROWS = 8;
  * @param {string} props.label
  * @param {boolean} [props.stick] keep the end in view while rows arrive
  * @param {number} [props.show] a row to bring into view
+ * @param {any} [props.head] stays above the rows
+ * @param {(first: number, last: number) => void} [props.onWindow] told which rows are in view
  */
-export function Virtual({ rows, rowHeight, view, keyOf, label, stick = false, show }) {
+export function Virtual({ rows, rowHeight, view, keyOf, label, stick = false, show, head, onWindow }) {
   const box = useRef(null);
   const [window, setWindow] = useState({ first: 0, last: 60 });
 
   const look = () => {
+    if (!box.current) return; // its removal is a change of size, too
     const { scrollTop, clientHeight } = box.current;
     const first = Math.max(0, Math.floor(scrollTop / rowHeight) - OVERSCAN_ROWS);
     const last = Math.ceil((scrollTop + clientHeight) / rowHeight) + OVERSCAN_ROWS;
+    onWindow?.(Math.floor(scrollTop / rowHeight), Math.ceil((scrollTop + clientHeight) / rowHeight));
     setWindow((known) => (known.first === first && known.last === last ? known : { first, last }));
   };
 
@@ -45,6 +49,7 @@ export function Virtual({ rows, rowHeight, view, keyOf, label, stick = false, sh
 
   const visible = rows.slice(window.first, window.last);
   return html`<div class="virtual" ref=${box} onScroll=${look} tabindex="0" role="region" aria-label=${label}>
+    ${head}
     <div class="virtual-all" style=${{ height: `${rows.length * rowHeight}px` }}>
       <ol class="virtual-seen" style=${{ transform: `translateY(${window.first * rowHeight}px)` }}>
         ${visible.map((row, index) => html`<li key=${keyOf(row, window.first + index)} style=${{ height: `${rowHeight}px` }}>${view(row, window.first + index)}</li>`)}

@@ -12,6 +12,8 @@ import { stepTone } from "./status.js";
 import { Virtual } from "./virtual.js";
 
 const ROW_HEIGHT = 34;
+/** Of more rows than these the whole would show only specks. */
+const ZOOM_FROM_ROWS = 60;
 const TICKS = [0, 0.25, 0.5, 0.75, 1];
 
 /**
@@ -24,28 +26,38 @@ const TICKS = [0, 0.25, 0.5, 0.75, 1];
  */
 export function Waterfall({ steps, version, live, chosen, onChoose }) {
   const [fold, setFold] = useState(true);
+  const [zoom, setZoom] = useState(null);
+  const [seen, setSeen] = useState([0, 30]);
   const [only, setOnly] = useState("all");
   const children = useChildren();
   const end = live ? now.value : null;
   const rows = useMemo(() => rowsOf(steps.filter(FILTERS[only]), children.open), [version, only, children.open]);
-  const scale = useMemo(() => scaleOf(momentsOf(rows, end), fold), [rows, fold, end]);
+  const zoomed = zoom ?? rows.length > ZOOM_FROM_ROWS;
+  const [first, last] = zoomed ? seen : [0, rows.length];
+  const scale = useMemo(() => scaleOf(momentsOf(rows.slice(first, last), zoomed ? null : end), fold), [rows, fold, end, first, last]);
+  const look = (from, to) => setSeen((known) => (known[0] === from && known[1] === to ? known : [from, to]));
   if (steps.length === 0) return html`<${Empty} icon="clock" title="No steps yet">Bars appear here as soon as the agent does something.<//>`;
-  const start = scale.time(0);
+  const start = steps[0].started;
   return html`<div class="waterfall">
     <div class="toolbar">
       <div class="segmented" role="group" aria-label="Which steps">
         ${Object.keys(FILTERS).map((id) => html`<button type="button" key=${id} aria-pressed=${only === id} onClick=${() => setOnly(id)}>${id}</button>`)}
       </div>
       <label class="check"><input type="checkbox" checked=${fold} onChange=${() => setFold(!fold)} /><span>Fold long waits</span></label>
+      <label class="check"><input type="checkbox" checked=${zoomed} onChange=${() => setZoom(!zoomed)} /><span>Zoom to the rows in view</span></label>
       ${scale.folded && html`<span class="hint">The axis is shortened where nothing happened.</span>`}
     </div>
-    <div class="waterfall-axis" aria-hidden="true"><span />
-      <div class="waterfall-ticks">${TICKS.map((place) => html`<span style=${{ left: `${place * 100}%` }}>${place === 0 ? "0" : span(scale.time(place) - start)}</span>`)}</div><span />
-    </div>
-    <${Virtual} label="Steps over time" rows=${rows} rowHeight=${ROW_HEIGHT} keyOf=${(row) => row.key} view=${(row) => html`<${Row} row=${row} scale=${scale} end=${end}
+    <${Virtual} label="Steps over time" rows=${rows} rowHeight=${ROW_HEIGHT} onWindow=${look} head=${html`<${Axis} scale=${scale} start=${start} />`} keyOf=${(row) => row.key} view=${(row) => html`<${Row} row=${row} scale=${scale} end=${end}
       chosen=${chosen === row.key} open=${children.open.has(row.step.refers)} onToggle=${() => children.toggle(row.step.refers)} onChoose=${onChoose} />`} />
   </div>`;
 }
+
+function Axis({ scale, start }) {
+  return html`<div class="waterfall-axis" aria-hidden="true"><span />
+    <div class="waterfall-ticks">${TICKS.map((place) => html`<span style=${{ left: `${place * 100}%` }}>${elapsed(scale.time(place) - start)}</span>`)}</div><span /></div>`;
+}
+
+const elapsed = (ms) => (ms < 1 ? "0" : span(ms));
 
 const FILTERS = {
   all: () => true,

@@ -7,7 +7,7 @@ import { RunActions } from "../parts/actions.js";
 import { Copy } from "../parts/copy.js";
 import { Icon } from "../parts/icon.js";
 import { ENDED, StatusPill } from "../parts/status.js";
-import { Ago, Countdown, Elapsed } from "../parts/time.js";
+import { Ago, Countdown } from "../parts/time.js";
 
 /** @param {{run: object, feed: import("../journal/feed.js").Feed, steps: object[]}} props */
 export function RunHead({ run, feed, steps }) {
@@ -32,12 +32,10 @@ function Why({ run }) {
 }
 
 function Facts({ run }) {
-  const took = ENDED.has(run.status)
-    ? html`<span>took ${span(Date.parse(run.updated) - Date.parse(run.created))}</span>`
-    : html`<span>for <${Elapsed} since=${Date.parse(run.created)} /></span>`;
   return html`<p class="meta">
     <span class="mono" title=${run.id}>${shortId(run.id)}<${Copy} text=${run.id} label="Copy id" /></span>
-    <span>version ${run.version}</span><span>started <${Ago} time=${run.created} /></span>${took}
+    <span>version ${run.version}</span><span>started <${Ago} time=${run.created} /></span>
+    ${ENDED.has(run.status) && html`<span>took ${span(Date.parse(run.updated) - Date.parse(run.created))}</span>`}
     ${run.attempt > 1 && html`<span>attempt ${run.attempt}</span>`}
     ${run.parent && html`<span>child of <a class="mono" href=${link(["runs", run.parent])}>${shortId(run.parent)}</a></span>`}
     ${run.forked_from && html`<span>fork of <a class="mono" href=${link(["runs", run.forked_from.run])}>${shortId(run.forked_from.run)}</a> · <a href=${link("compare", { left: run.forked_from.run, right: run.id })}>compare</a></span>`}
@@ -49,7 +47,7 @@ function Recovered({ run, feed }) {
   const last = feed.recoveries.at(-1);
   const replayed = run.recovered?.replayed_steps ?? last?.replayed;
   if (replayed === undefined) return null;
-  return html`<p class="banner good" role="status"><${Icon} name="shield" /><span><strong>Recovered: ${count(replayed, "step")} replayed</strong>, nothing done twice.</span></p>`;
+  return html`<p class="banner good" role="status"><${Icon} name="shield" /><span><strong>Recovered: ${count(replayed, "step")} replayed</strong>, none of them done twice.</span></p>`;
 }
 
 function Connection({ feed }) {

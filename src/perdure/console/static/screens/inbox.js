@@ -80,10 +80,10 @@ function Entry({ ask, on, address, checked, onCheck }) {
   return html`<li class=${names("entry", { on })} data-cursor=${on} data-ask=${ask.id}>
     ${onCheck && html`<label class="hit"><input type="checkbox" checked=${checked} onChange=${onCheck} aria-label=${`Choose ${ask.title}`} /></label>`}
     <a href=${address} aria-current=${on ? "true" : null}>
-      <span class=${`ask-mark small ${ask.kind}`}><${Icon} name=${ask.kind === "approval" ? "shield" : "question"} size="s" /></span>
+      <span class=${`ask-mark small mark-${ask.kind}`}><${Icon} name=${ask.kind === "approval" ? "shield" : "question"} size="s" /></span>
       <span class="entry-what"><strong>${ask.kind === "approval" ? ask.action ?? ask.title : ask.title}</strong>
         <span class="meta"><span>${ask.agent}${ask.session ? ` / ${ask.session}` : ""}</span>${ask.to && html`<span>for ${ask.to}</span>`}</span></span>
-      <span class="entry-when">${ask.status === "open" ? html`<${Ago} time=${ask.created} />${ask.deadline && html`<span class="entry-left"><${Countdown} until=${ask.deadline} past="over" /></span>`}`
+      <span class="entry-when">${ask.status === "open" ? html`<${Ago} time=${ask.created} />${ask.deadline && html`<span class="entry-left"><${Icon} name="clock" size="s" /><${Countdown} until=${ask.deadline} past="over" /></span>`}`
         : html`<span class=${`decided decided-${ask.status}`}>${ask.status}</span>${ask.closed && html`<${Ago} time=${ask.closed} />`}`}</span>
     </a></li>`;
 }

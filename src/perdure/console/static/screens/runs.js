@@ -54,10 +54,11 @@ function List({ all, next, text, filter, selection, more }) {
   useKeys({ x: () => (cursor.current ? selection.toggle(shown, cursor.current) : false) });
   if (shown.length === 0) return html`<${Nothing} filtered=${text || filter.agent || filter.session || filter.status.length} text=${text} />`;
   return html`
-    ${may("operator") && html`<${Bulk} shown=${shown} selection=${selection} filter=${filter} matching=${!text && (next !== null || all.length > shown.length)} />`}
-    <div class="card"><${RunTable} runs=${shown} cursor=${cursor.current} selected=${selection.ids} onSelect=${(id, range) => selection.toggle(shown, id, range)} /></div>
+    <div class="card"><${RunTable} runs=${shown} cursor=${cursor.current} selected=${may("operator") ? selection.ids : undefined}
+      onSelect=${(id, range) => selection.toggle(shown, id, range)} onAll=${() => selection.all(shown)} /></div>
     <p class="list-foot"><span class="muted">${count(shown.length, "run")}${next ? ", newest first" : ""}</span>
-      ${next && html`<button type="button" class="button" onClick=${() => more(next)}>Load more</button>`}</p>`;
+      ${next && html`<button type="button" class="button" onClick=${() => more(next)}>Load more</button>`}</p>
+    ${selection.ids.size > 0 && html`<${Bulk} shown=${shown} selection=${selection} filter=${filter} matching=${!text && (next !== null || all.length > shown.length)} />`}`;
 }
 
 function Filters({ filter, text }) {
@@ -89,7 +90,7 @@ function Filter({ name, value }) {
 
 function Bulk({ shown, selection, filter, matching }) {
   const { ids, everything } = selection;
-  const all = shown.length > 0 && shown.every((run) => ids.has(run.id));
+  const all = shown.every((run) => ids.has(run.id));
   const chosen = everything ? "all matching" : count(ids.size, "run");
   const call = (action) => async () => {
     const body = everything ? { action, filter: clean(filter) } : { action, ids: [...ids] };
@@ -98,17 +99,17 @@ function Bulk({ shown, selection, filter, matching }) {
     if (done) selection.clear();
   };
   const cancel = () => confirm({ title: `Cancel ${chosen}?`, text: "Their clean-up code runs, then they end for good.", action: "Cancel them", danger: true }, call("cancel"));
-  return html`<div class=${names("bulk", { on: ids.size })}>
-    <label class="check"><input type="checkbox" checked=${all} onChange=${() => (all ? selection.clear() : selection.add(shown))} /><span>${ids.size ? `${chosen} chosen` : "Choose all"}</span></label>
-    ${ids.size > 0 && html`
-      ${all && matching && !everything && html`<button type="button" class="button quiet small" onClick=${selection.chooseEverything}>Choose all that match, also those not loaded</button>`}
-      <span class="bulk-actions">
-        <button type="button" class="button small" onClick=${call("pause")}><${Icon} name="pause" size="s" />Pause</button>
-        <button type="button" class="button small" onClick=${call("resume")}><${Icon} name="play" size="s" />Resume</button>
-        <button type="button" class="button small" onClick=${call("retry")}><${Icon} name="retry" size="s" />Retry</button>
-        <button type="button" class="button small danger-text" onClick=${cancel}><${Icon} name="stop" size="s" />Cancel</button>
-        <button type="button" class="button quiet small" onClick=${selection.clear}>Clear</button>
-      </span>`}
+  return html`<div class="bulk floating" role="region" aria-label="Chosen runs">
+    <strong>${chosen}</strong>
+    ${!all && html`<button type="button" class="button quiet small" onClick=${() => selection.all(shown)}>Choose all shown</button>`}
+    ${all && matching && !everything && html`<button type="button" class="button quiet small" onClick=${selection.chooseEverything}>Choose all that match, also those not loaded</button>`}
+    <span class="bulk-actions">
+      <button type="button" class="button small" onClick=${call("pause")}><${Icon} name="pause" size="s" />Pause</button>
+      <button type="button" class="button small" onClick=${call("resume")}><${Icon} name="play" size="s" />Resume</button>
+      <button type="button" class="button small" onClick=${call("retry")}><${Icon} name="retry" size="s" />Retry</button>
+      <button type="button" class="button small danger-text" onClick=${cancel}><${Icon} name="stop" size="s" />Cancel</button>
+      <button type="button" class="button quiet small" onClick=${selection.clear} aria-label="Choose none"><${Icon} name="close" size="s" /></button>
+    </span>
   </div>`;
 }
 
@@ -122,7 +123,10 @@ function useSelection(key) {
   const [state, setState] = useState({ ids: new Set(), everything: false, last: null });
   useEffect(() => setState({ ids: new Set(), everything: false, last: null }), [key]);
   const clear = () => setState({ ids: new Set(), everything: false, last: null });
-  const add = (runs) => setState({ ids: new Set([...state.ids, ...runs.map((run) => run.id)]), everything: false, last: null });
+  const all = (shown) => {
+    if (shown.every((run) => state.ids.has(run.id))) clear();
+    else setState({ ids: new Set([...state.ids, ...shown.map((run) => run.id)]), everything: false, last: null });
+  };
   const toggle = (shown, id, range = false) => {
     const ids = new Set(state.ids);
     const from = range ? shown.findIndex((run) => run.id === state.last) : -1;
@@ -131,7 +135,7 @@ function useSelection(key) {
     else if (!ids.delete(id)) ids.add(id);
     setState({ ids, everything: false, last: id });
   };
-  return { ...state, clear, add, toggle, chooseEverything: () => setState({ ...state, everything: true }) };
+  return { ...state, clear, all, toggle, chooseEverything: () => setState({ ...state, everything: true }) };
 }
 
 function tell(action, items) {
