@@ -56,7 +56,7 @@ class Runtime:
         self._clock = clock or SystemClock()
         self.settings = settings or Settings()
         self.agents = AgentSet(agents)
-        self._work = work and bool(list(self.agents.names()))
+        self._work = work
         self.store = store_from_url(store, self._clock) if isinstance(store, str) else store
         extra = {"dice": dice} if dice is not None else {}
         hands = ToolHands(self.settings.threads, self.settings.processes, self.settings.ray)
@@ -65,7 +65,7 @@ class Runtime:
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
-        await self.kernel.start(work=self._work)
+        await self.kernel.start(work=self._work and bool(self.agents.names()))
         return self
 
     async def __aexit__(

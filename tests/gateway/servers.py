@@ -113,7 +113,7 @@ async def served(
         options: dict[str, Any] = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": 20}
         url = HOST
         if on_socket:
-            listening = bind("127.0.0.1", 0)
+            listening = stack.enter_context(bind("127.0.0.1", 0))
             url = f"{HOST}:{listening.getsockname()[1]}"
             await stack.enter_async_context(serving(gateway, listening))
             stack.callback(gateway.streams.close)

@@ -108,4 +108,4 @@ function skip(event) {
 }
 
 render(html`<${App} />`, document.getElementById("app"));
-connect();
+if (route.value.parts[0] !== "login") connect();

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../dom.js";
 import { go, link, route } from "../router.js";
-import { logIn } from "../store.js";
+import { connect, logIn, me } from "../store.js";
 import { Trouble, useTitle } from "../parts/page.js";
 
 export function LoginScreen() {
@@ -12,10 +12,11 @@ export function LoginScreen() {
   const enter = async (given) => {
     try {
       await logIn(given.trim());
-      if (route.value.parts[0] === "login") go(link(""), { replace: true });
     } catch (refused) {
       setProblem(refused);
+      await connect(); // a code that was used up may have been used here
     }
+    if (me.value && route.value.parts[0] === "login") go(link(""), { replace: true });
   };
   // `perdure dev` opens the page with a code in the hash, which no server and no proxy log ever sees.
   const given = route.value.query.get("code");
