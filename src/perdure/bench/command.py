@@ -30,6 +30,7 @@ WORKLOADS = {
     "W7": "a parent and its children",
     "growth": "a long run, and a full store",
     "start": "import, help, an idle worker",
+    "http": "a server: until it is ready, reads, starts, followers",
     "cluster": "a wake from another node, and nodes that end (PostgreSQL)",
 }
 

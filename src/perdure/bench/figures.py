@@ -64,6 +64,13 @@ METRICS = {
     "import_seconds": Metric("s", at_most=0.3),
     "help_seconds": Metric("s", at_most=0.15),
     "idle_worker_mb": Metric("MB", at_most=70),
+    "dev_ready_seconds": Metric("s", at_most=2),
+    "dev_mb": Metric("MB", at_most=100),
+    "http_reads_per_second": Metric("1/s", at_least=3_000),
+    "http_read_ms_p99": Metric("ms", at_most=20),
+    "http_start_ms_p50": Metric("ms", at_most=5),
+    "told_ms_p50": Metric("ms", at_most=50),
+    "followers_10000_mb": Metric("MB", at_most=400),
 }
 
 

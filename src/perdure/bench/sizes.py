@@ -47,6 +47,10 @@ class Sizes:
     starts: int = 7
     #: parked on one node and woken from another
     remote_parked_runs: int = 2_000
+    #: requests to a server, and followers of one of its runs
+    http_reads: int = 20_000
+    http_starts: int = 1_000
+    followers: int = 10_000
     #: how often one node, or two, do a round of concurrent runs
     scaling_rounds: int = 5
     #: of the nodes of a cluster: the default
@@ -56,7 +60,8 @@ class Sizes:
 MEASUREMENT = Sizes()
 QUICK = Sizes(
     rounds=1, sequential_runs=5, idle_calls=100, parked_runs=10_000, idle_seconds=2.0, wakes=100,
-    returns=3, stored_events=0, starts=3, remote_parked_runs=500, scaling_rounds=2,
+    returns=3, stored_events=0, starts=3, remote_parked_runs=500, scaling_rounds=2, http_reads=2_000, http_starts=200,
+    followers=1_000,
 )  # fmt: skip
 
 

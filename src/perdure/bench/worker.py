@@ -22,6 +22,13 @@ async def measure_cluster(bench: Bench) -> dict[str, float]:
     return await cluster.measure_cluster(bench)
 
 
+async def measure_http(bench: Bench) -> dict[str, float]:
+    """A server."""
+    from perdure.bench import http  # noqa: PLC0415 - it limits itself to machines that have /proc and rlimits
+
+    return await http.measure_http(bench)
+
+
 WORKLOADS: dict[str, Callable[[Bench], Awaitable[dict[str, float]]]] = {
     "W1": sequential.measure_steps,
     "W2": concurrent.measure_concurrent_steps,
@@ -32,6 +39,7 @@ WORKLOADS: dict[str, Callable[[Bench], Awaitable[dict[str, float]]]] = {
     "W7": concurrent.measure_children,
     "growth": sequential.measure_growth,
     "start": starting.measure_start,
+    "http": measure_http,
     "cluster": measure_cluster,
 }
 
