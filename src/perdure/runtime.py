@@ -56,7 +56,7 @@ class Runtime:
         self._clock = clock or SystemClock()
         self.settings = settings or Settings()
         self.agents = AgentSet(agents)
-        self._work = work
+        self._work = work and bool(list(self.agents.names()))
         self.store = store_from_url(store, self._clock) if isinstance(store, str) else store
         extra = {"dice": dice} if dice is not None else {}
         hands = ToolHands(self.settings.threads, self.settings.processes, self.settings.ray)
@@ -65,7 +65,7 @@ class Runtime:
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
-        await self.kernel.start(work=self._work and bool(self.agents.names()))
+        await self.kernel.start(work=self._work)
         return self
 
     async def __aexit__(
@@ -427,15 +427,11 @@ class AgentSet:
     def __init__(self, agents: Iterable[AnyAgent]) -> None:
         self._versions: dict[str, dict[str, AnyAgent]] = {}
         for agent in agents:
-            self.add(agent)
-
-    def add(self, agent: AnyAgent) -> None:
-        """One more, before the runtime starts. Raises InvalidSetting."""
-        if not isinstance(agent, Agent):
-            raise InvalidSetting(f"{agent!r} is not an agent; decorate it with @agent")
-        if agent.version in self._versions.setdefault(agent.name, {}):
-            raise InvalidSetting(f"agent {agent.name} is given twice with version {agent.version!r}")
-        self._versions[agent.name][agent.version] = agent
+            if not isinstance(agent, Agent):
+                raise InvalidSetting(f"{agent!r} is not an agent; decorate it with @agent")
+            if agent.version in self._versions.setdefault(agent.name, {}):
+                raise InvalidSetting(f"agent {agent.name} is given twice with version {agent.version!r}")
+            self._versions[agent.name][agent.version] = agent
 
     def get(self, name: str, version: str) -> AnyAgent | None:
         """That version of an agent, or None."""

@@ -10,7 +10,8 @@ export { batch, computed, effect, signal, useComputed, useSignal } from "./vendo
 export const html = htm.bind(h);
 
 /**
- * A component that renders again only when its `rev` changes: turns and rows are mutable records that count their own changes.
+ * A component that renders again only when its `rev` changes: turns are mutable records that count their own changes. Hand `rev` on
+ * to the components within: a component whose props are the same ones is not rendered again.
  * @template P
  * @param {(props: P & {rev: number}) => any} view
  */

@@ -12,6 +12,7 @@ const SHOWN = 100;
 /**
  * @param {object} props
  * @param {import("../journal/story.js").Turn[]} props.turns
+ * @param {number} [props.version] grows when turns do: the list itself stays the same one, and equal props render nothing
  * @param {boolean} [props.live] the run goes on: its last words are read out
  * @param {(step: number) => void} [props.onStep] show the details of a step
  * @param {number} [props.last] only the last so many turns, without the rest
@@ -62,14 +63,14 @@ const VIEWS = {
   input: ({ turn }) => html`<${Bubble} turn=${turn} who="Input" value=${turn.input} />`,
   message: ({ turn }) => html`<${Bubble} turn=${turn} who=${`${turn.sender ?? "Somebody"} · ${turn.topic}`} value=${turn.value} />`,
   sent: ({ turn }) => html`<${Line} turn=${turn} icon="send">Sent <strong>${turn.name}</strong> to <code>${turn.to}</code> <span class="muted">${short(turn.value, 120)}</span><//>`,
-  tool: ({ turn, onStep }) => html`<${Tool} turn=${turn} onStep=${onStep} />`,
-  child: ({ turn, onStep }) => html`<${Tool} turn=${turn} onStep=${onStep} icon="child" />`,
+  tool: ({ turn, onStep }) => html`<${Tool} turn=${turn} rev=${turn.rev} onStep=${onStep} />`,
+  child: ({ turn, onStep }) => html`<${Tool} turn=${turn} rev=${turn.rev} onStep=${onStep} icon="child" />`,
   sleep: ({ turn }) => html`<${Line} turn=${turn} icon="clock">${
     turn.status === "open" ? html`Sleeps, <${Countdown} until=${turn.due} past="wakes up" />${" left"}` : `Slept ${span(Date.parse(turn.due) - turn.at)}`
   }<//>`,
   receive: ({ turn }) => (turn.status === "open" ? html`<${Line} turn=${turn} icon="inbox">Waits for a message on <strong>${turn.name}</strong><//>` : null),
-  ask: ({ turn }) => html`<${Exchange} turn=${turn} icon="question" title=${turn.question ?? turn.name} />`,
-  approval: ({ turn }) => html`<${Exchange} turn=${turn} icon="shield" title=${html`May I do <code>${turn.name}</code>?`} />`,
+  ask: ({ turn }) => html`<${Exchange} turn=${turn} rev=${turn.rev} icon="question" title=${turn.question ?? turn.name} />`,
+  approval: ({ turn }) => html`<${Exchange} turn=${turn} rev=${turn.rev} icon="shield" title=${html`May I do <code>${turn.name}</code>?`} />`,
   report: ({ turn }) => html`<${Line} turn=${turn} icon=${turn.name === "artifact" ? "file" : "pulse"}>
     <strong>${turn.name.replace(/^custom\./, "")}</strong> <${Inline} value=${turn.value} />${turn.count > 1 && html` <span class="muted">latest of ${turn.count}</span>`}<//>`,
   note: ({ turn }) => html`<p class=${`turn-note note-${turn.tone}`}><span>${turn.text}</span>${turn.run && html` <a href=${link(["runs", turn.run])}>${shortId(turn.run)}</a>`} <${Clock} time=${turn.at} /></p>`,
@@ -93,7 +94,7 @@ function Tool({ turn, onStep, icon = "tool" }) {
   const streams = [...turn.streams.entries()].filter(([, stream]) => stream.text || stream.items.length);
   return html`<div class=${names("tool", { open })} data-step=${turn.step}>
     <button type="button" class="tool-head" aria-expanded=${open} onClick=${() => setOpen(!open)}>
-      <${Mark} turn=${turn} icon=${icon} />
+      <${Mark} status=${turn.status} icon=${icon} />
       <strong class="tool-name">${turn.name}</strong>
       <span class="tool-args">${turn.args === null ? "" : brief(turn.args, 90)}${turn.status === "done" && turn.result !== null && turn.result !== undefined && !streams.length
         ? html`<span class="tool-result"> → ${brief(turn.result, 90)}</span>` : null}</span>
@@ -114,10 +115,10 @@ function Tool({ turn, onStep, icon = "tool" }) {
   </div>`;
 }
 
-function Mark({ turn, icon }) {
-  if (turn.status === "open") return html`<span class="spinner" role="img" aria-label="under way" />`;
-  if (turn.status === "done") return html`<span class="mark tone-green" role="img" aria-label="done"><${Icon} name=${icon} size="s" /></span>`;
-  return html`<span class=${`mark tone-${turn.status === "failed" ? "red" : turn.status === "withdrawn" ? "plain" : "amber"}`} role="img" aria-label=${turn.status}><${Icon} name=${icon} size="s" /></span>`;
+function Mark({ status, icon }) {
+  if (status === "open") return html`<span class="spinner" role="img" aria-label="under way" />`;
+  if (status === "done") return html`<span class="mark tone-green" role="img" aria-label="done"><${Icon} name=${icon} size="s" /></span>`;
+  return html`<span class=${`mark tone-${status === "failed" ? "red" : status === "withdrawn" ? "plain" : "amber"}`} role="img" aria-label=${status}><${Icon} name=${icon} size="s" /></span>`;
 }
 
 function Stream({ stream, name }) {

@@ -48,7 +48,7 @@ export function Virtual({ rows, rowHeight, view, keyOf, label, stick = false, sh
   }, [show]);
 
   const visible = rows.slice(window.first, window.last);
-  return html`<div class="virtual" ref=${box} onScroll=${look} tabindex="0" role="region" aria-label=${label}>
+  return html`<div class="virtual" style=${{ "--rows-height": `${rows.length * rowHeight}px` }} ref=${box} onScroll=${look} tabindex="0" role="region" aria-label=${label}>
     ${head}
     <div class="virtual-all" style=${{ height: `${rows.length * rowHeight}px` }}>
       <ol class="virtual-seen" style=${{ transform: `translateY(${window.first * rowHeight}px)` }}>

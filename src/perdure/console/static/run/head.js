@@ -9,8 +9,8 @@ import { Icon } from "../parts/icon.js";
 import { ENDED, StatusPill } from "../parts/status.js";
 import { Ago, Countdown } from "../parts/time.js";
 
-/** @param {{run: object, feed: import("../journal/feed.js").Feed, steps: object[]}} props */
-export function RunHead({ run, feed, steps }) {
+/** @param {{run: object, feed: import("../journal/feed.js").Feed, version: number, steps: object[]}} props */
+export function RunHead({ run, feed, version, steps }) {
   return html`<header class="run-head">
     <div class="run-title">
       <p class="crumbs"><a href=${link("runs")}>Runs</a><span>/</span><a href=${link("runs", { agent: run.agent })}>${run.agent}</a></p>
@@ -20,7 +20,7 @@ export function RunHead({ run, feed, steps }) {
       <${Facts} run=${run} />
     </div>
     <${RunActions} run=${run} steps=${steps} />
-    <${Recovered} run=${run} feed=${feed} />
+    <${Recovered} run=${run} feed=${feed} version=${version} />
   </header>`;
 }
 

@@ -95,14 +95,14 @@ function Watch({ id }) {
     feed.open();
     return () => feed.close();
   }, []);
-  void feed.version.value;
+  const version = feed.version.value;
   const open = feed.steps.list.filter(({ kind, status }) => status === "open" && (kind === "ask" || kind === "approval")).map(({ refers }) => refers).join();
   const run = useLive((signal) => get(at("runs", id), {}, signal), [open, feed.over], { concerns: ({ runs }) => !runs.length || runs.includes(id) });
   const asks = useLive((signal) => (open ? get(at("runs", id, "asks"), {}, signal) : Promise.resolve({ items: [] })), [open], { concerns: () => false });
   return html`<div class="card pad watch"><header class="section-head"><h2><a class="mono" href=${link(["runs", id])}>${shortId(id)}</a></h2>${run.data && html`<${StatusPill} status=${run.data.status} />`}</header>
     ${run.data?.reason && html`<p class="reason">${run.data.reason}</p>`}
     ${(asks.data?.items ?? []).filter((ask) => open.includes(ask.id)).map((ask) => html`<${AskCard} key=${ask.id} ask=${ask} compact />`)}
-    <${StoryView} turns=${feed.story.turns} live=${!feed.over} /></div>`;
+    <${StoryView} turns=${feed.story.turns} version=${version} live=${!feed.over} /></div>`;
 }
 
 function Endpoints({ agent, input }) {

@@ -47,8 +47,8 @@ function RunView({ run, feed, tab, reload }) {
   const drawn = chosen && chosenStep(chosen, feed);
   const showStep = (step) => choose({ run: null, step });
   return html`<div class="page run">
-    <${RunHead} run=${run} feed=${feed} steps=${steps} />
-    <${People} run=${run} feed=${feed} reload=${reload} />
+    <${RunHead} run=${run} feed=${feed} version=${version} steps=${steps} />
+    <${People} run=${run} feed=${feed} version=${version} reload=${reload} />
     <${Tabs} current=${tab} tabs=${tabsOf(run, feed)} />
     ${feed.problem.value && html`<${Trouble} problem=${feed.problem.value} />`}
     <div class="run-body">
@@ -66,7 +66,7 @@ function View({ tab, run, feed, version, chosen, choose, showStep }) {
     case "state": return html`<${StateTab} feed=${feed} version=${version} session=${run.session} />`;
     case "logs": return html`<${LogsTab} feed=${feed} version=${version} onStep=${showStep} />`;
     case "code": return html`<${CodeTab} run=${run} feed=${feed} version=${version} onStep=${showStep} line=${Number(route.value.query.get("line")) || null} />`;
-    default: return html`<${StoryView} turns=${feed.story.turns} live=${!feed.over} onStep=${showStep} />`;
+    default: return html`<${StoryView} turns=${feed.story.turns} version=${version} live=${!feed.over} onStep=${showStep} />`;
   }
 }
 
