@@ -96,6 +96,15 @@ def test_migrating_makes_a_store_or_leaves_it_as_new_as_it_is(typed, folder):
     assert first["after"] == second["before"] == second["after"] > 0
 
 
+def test_slots_are_chosen_when_the_store_is_made(typed, folder):
+    """And are the same for ever: another number is refused."""
+    assert typed("db", "migrate", "--slots", "64", "--json").json["slots"] == 64
+    assert typed("db", "migrate", "--json").json["slots"] == 64
+    refused = typed("db", "migrate", "--slots", "32")
+    assert refused.code == 2
+    assert "has 64 slots" in refused.err
+
+
 def test_the_store_can_be_named_by_the_environment(typed, folder, monkeypatch):
     """PERDURE_STORE stands in for --store; the option wins."""
     monkeypatch.setenv("PERDURE_STORE", "sqlite:///mine.db")

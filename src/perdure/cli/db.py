@@ -9,6 +9,7 @@ import click
 from perdure.cli import exits
 from perdure.cli.options import client, execute, json_option, must_exist, shown, sqlite_path, store_option
 from perdure.cli.output import note, print_json
+from perdure.errors import InvalidSetting
 
 
 @click.group("db", short_help="Check, back up or migrate the store.")
@@ -34,11 +35,19 @@ def backup(file: Path, store: str, *, as_json: bool) -> int:
 
 
 @db.command("migrate")
+@click.option(
+    "--slots", type=click.IntRange(1, 4096), metavar="N",
+    help="For a new store: shards of each agent, and so the most nodes that can share one (default 16).",
+)  # fmt: skip
 @store_option
 @json_option
-def migrate(store: str, *, as_json: bool) -> int:
-    """Bring the store to this version's schema, or make it. Workers do the same when they open it."""
-    return execute(_migrate(store, as_json=as_json))
+def migrate(slots: int | None, store: str, *, as_json: bool) -> int:
+    """Bring the store to this version's schema, or make it. Workers do the same when they open it.
+
+    \b
+      perdure db migrate --store postgresql://shop_owner@db.internal/shop --slots 128
+    """
+    return execute(_migrate(slots, store, as_json=as_json))
 
 
 async def _check(store: str, *, as_json: bool) -> int:
@@ -72,15 +81,24 @@ async def _backup(file: Path, store: str, *, as_json: bool) -> int:
     return exits.OK
 
 
-async def _migrate(store: str, *, as_json: bool) -> int:
-    from perdure.runtime import Runtime
+async def _migrate(slots: int | None, store: str, *, as_json: bool) -> int:
+    from perdure.store import SLOTS, store_from_url
 
     before = await _schema(store)
-    async with Runtime(store, work=False):
-        pass
+    opened = store_from_url(store, slots=slots or SLOTS)
+    await opened.open()
+    try:
+        found = await opened.slots()
+    finally:
+        await opened.close()
+    if slots not in {None, found}:
+        raise InvalidSetting(
+            f"{shown(store)} has {found} slots since it was made, and that cannot change: runs live in them. Make another "
+            f"store with --slots {slots}, and start new runs there"
+        )
     after = await _schema(store)
     if as_json:
-        print_json({"store": shown(store), "before": before, "after": after})
+        print_json({"store": shown(store), "before": before, "after": after, "slots": found})
     else:
         note(f"{shown(store)} has schema {after}" + ("" if before == after else f" (before: {before})"))
     return exits.OK
