@@ -375,3 +375,32 @@ def test_a_priority_out_of_range_is_refused(world, priority):
 
 async def _echo(ctx: Context, text: str) -> str:
     return text
+
+
+def test_tenants_take_turns_on_every_node(world):
+    """Each of two nodes orders the runs of its own shards: so both tenants have their part of the whole."""
+    starts = Starts(held=80)
+    begin = starts.tool()
+
+    @agent(concurrency=4)
+    async def working(ctx: Context, tenant: str) -> None:
+        await begin(tenant)
+
+    async def scenario():
+        nodes = [await world.start(working) for _ in range(2)]
+        for _ in range(200):  # until both have their part of the shards
+            await world.clock.advance(0.05)
+        assert all(node.kernel.leases.shards for node in nodes)
+        client = await world.start()
+        await leave(client, working, ["long"] * 2_000)
+        await leave(client, working, ["short"] * 100)
+        for _ in range(100):  # shares of the limit go round
+            await world.clock.advance(0.1)
+            if len(starts.tenants) >= 80:
+                break
+        await starts.begun(80)
+        counts = Counter(starts.tenants[10:80])
+        assert counts["short"] >= 20, counts
+        starts.go_on(held=10_000)
+
+    play(world, scenario)
