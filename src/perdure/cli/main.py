@@ -51,6 +51,10 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "retry": Entry("perdure.cli.steer:retry", "Try again what failed or was parked."),
         "resolve": Entry("perdure.cli.steer:resolve", "Say what became of a step of unknown outcome."),
     },
+    "Triggers": {
+        "schedule": Entry("perdure.cli.schedule:schedule", "Start agents by the clock: cron, with time zones."),
+        "webhook": Entry("perdure.cli.webhook:webhook", "Tell other systems of events, signed, never forgotten."),
+    },
     "Access": {
         "key": Entry("perdure.cli.key:key", "Make, list, rotate and revoke the keys of callers."),
     },

@@ -95,9 +95,12 @@ class _Start:
         if self.loaded is None:
             return client(place)
         from perdure.cli.here import Here
+        from perdure.triggers.triggers import Triggers
         from perdure.values.settings import Settings
 
-        return Here(place.store, self.loaded.agents, work=work, settings=Settings(ray=ray))
+        here = Here(place.store, self.loaded.agents, work=work, settings=Settings(ray=ray))
+        Triggers(here).tell()
+        return here
 
     async def __call__(self, reach: Reach) -> Handle[Any]:
         if self._input is not None:

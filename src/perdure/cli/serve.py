@@ -6,11 +6,13 @@ import asyncio
 import os
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+import perdure
 from perdure.cli import exits
 from perdure.cli.compute import ray_option
 from perdure.cli.load import Agents, load_agents
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from perdure.gateway.serving import Tls
     from perdure.gateway.settings import GatewaySettings
     from perdure.runtime import Runtime
+    from perdure.triggers.triggers import Triggers
 
 PORT = 8420
 #: `dev` takes the first free port of so many.
@@ -34,7 +37,7 @@ _PORTS = 20
 
 
 @click.command("dev", short_help="Server, console and worker for your agents; reloads when a file changes.")
-@click.argument("file", metavar="FILE.py")
+@click.argument("file", metavar="[FILE.py]", required=False)
 @click.option("--port", type=click.IntRange(0, 65_535), help=f"Default: {PORT}, or the next one that is free.")
 @click.option(
     "--open/--no-open", "open_page", default=None, help="Open the page in a browser (default: at a terminal)."
@@ -44,12 +47,13 @@ _PORTS = 20
 @store_option
 @json_option
 def dev(
-    file: str, *, port: int | None, open_page: bool | None, no_reload: bool, ray: str | None, store: str, as_json: bool
+    file: str | None, *, port: int | None, open_page: bool | None, no_reload: bool, ray: str | None, store: str, as_json: bool
 ) -> int:  # fmt: skip
     """Server, console and worker for the agents in FILE.py, on this machine only.
 
     \b
       perdure dev shop.py
+      perdure dev              with an agent of ours, to look around: no key, no cost
 
     Prints the page's address with a code that logs your browser in, and a curl line. When a file of the agents changes, the
     process starts again on the new code: runs go on where they were, or are parked and say exactly which step differs.
@@ -58,11 +62,11 @@ def dev(
     from perdure.cli.reload import inherited_socket
     from perdure.gateway.settings import GatewaySettings
 
-    loaded, token = load_agents(file), os.environ.get("PERDURE_TOKEN") or _own_token(store)
+    loaded, token = load_agents(file or _welcome()), os.environ.get("PERDURE_TOKEN") or _own_token(store)
     listening = inherited_socket() or _bound("127.0.0.1", port, others=_PORTS if port is None else 0)
     port = listening.getsockname()[1]
     settings = GatewaySettings(mode="dev", port=port, public_url=f"http://127.0.0.1:{port}", token=token)
-    server = _Server(loaded, store, settings, listening, ray=ray)
+    server = _Server(loaded, store, settings, listening, ray=ray, welcome=file is None)
     opened = sys.stdout.isatty() if open_page is None else open_page
     return execute(server.dev(open_page=opened, reload=not no_reload, as_json=as_json))
 
@@ -82,13 +86,17 @@ def dev(
 @click.option("--plain-http", is_flag=True, help="Listen beyond this machine without TLS: a proxy in front has it.")
 @click.option("--oidc-issuer", metavar="URL", help="Believe tokens of this OpenID Connect issuer, too (perdure[oidc]).")
 @click.option("--oidc-audience", metavar="NAME", help="Whom those tokens must be meant for.")
+@click.option(
+    "--webhooks-to-private", "private", is_flag=True,
+    help="Webhooks may have addresses of this machine and of private networks.",
+)  # fmt: skip
 @ray_option
 @store_option
 @json_option
 def serve(
     file: str, *, host: str, port: int, names: tuple[str, ...], public_url: str | None, prefix: str,
     tls_cert: Path | None, tls_key: Path | None, plain_http: bool, oidc_issuer: str | None, oidc_audience: str | None,
-    ray: str | None, store: str, as_json: bool,
+    private: bool, ray: str | None, store: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Server, console and worker for the agents in FILE.py: every caller needs a key, nothing reloads.
 
@@ -125,7 +133,8 @@ def serve(
         prefix=_checked_prefix(prefix), tls=url.startswith("https:"), token=token,
     )  # fmt: skip
     oidc = (oidc_issuer, oidc_audience) if oidc_issuer is not None and oidc_audience is not None else None
-    return execute(_Server(loaded, store, settings, listening, ray=ray, tls=tls, oidc=oidc).serve(as_json=as_json))
+    server = _Server(loaded, store, settings, listening, ray=ray, tls=tls, oidc=oidc, private=private)
+    return execute(server.serve(as_json=as_json))
 
 
 _TOKEN_LEAST = 16
@@ -136,7 +145,8 @@ class _Server:
 
     def __init__(
         self, loaded: Agents, store: str, settings: GatewaySettings, listening: socket.socket, *, ray: str | None,
-        tls: Tls | None = None, oidc: tuple[str, str] | None = None,
+        tls: Tls | None = None, oidc: tuple[str, str] | None = None, private: bool = False,
+        welcome: bool = False,
     ) -> None:  # fmt: skip
         self._loaded = loaded
         self._folder = Path(loaded.file).resolve().parent
@@ -145,7 +155,10 @@ class _Server:
         self._listening = listening
         self._ray = ray
         self._tls = tls
+        #: webhooks may have addresses of private networks
+        self._private = private
         self._oidc = oidc
+        self._welcome = welcome
 
     async def dev(self, *, open_page: bool, reload: bool, as_json: bool) -> int:
         """Until Ctrl-C; starts the process again when a file changes."""
@@ -153,12 +166,15 @@ class _Server:
         from perdure.gateway.access.principal import Principal, Scope
 
         async def greet(gateway: Gateway) -> None:
+            if self._welcome:
+                agent = self._loaded.named("welcome")
+                await gateway.runtime.start(agent, session="your-first", idempotency_key="welcome")
             admin = Principal("you", frozenset({Scope.ADMIN}), "dev")
             code, _ = await gateway.access.logins.make_code(admin)
             self._greet(code, open_page=open_page, as_json=as_json)
 
         file = Path(self._loaded.file)
-        changed = until_changed(file, self._folder) if reload else None
+        changed = partial(until_changed, file, self._folder) if reload else None
         if await self._until_stopped(greet, changed):
             note("the code has changed: starting again on it")
             restart(self._listening)
@@ -189,16 +205,15 @@ class _Server:
         from perdure.gateway.app import Gateway
         from perdure.gateway.routes import SECTIONS
         from perdure.gateway.serving import serving
-        from perdure.runtime import Runtime
-        from perdure.values.settings import Settings
 
-        async with Runtime(self._store, self._loaded.agents, settings=Settings(ray=self._ray)) as runtime:
+        runtime, triggers = self._node()
+        async with runtime:
             gateway = Gateway(
                 runtime, self._settings, sections=[*SECTIONS, pages], store_name=shown(self._store),
-                issuer=self._issuer(runtime),
+                issuer=self._issuer(runtime), triggers=triggers,
             )  # fmt: skip
             with stop_signals() as stopped:
-                async with serving(gateway, self._listening, self._tls) as server:
+                async with triggers, serving(gateway, self._listening, self._tls) as server:
                     await greet(gateway)
                     edited = await _first(runtime, stopped, server, changed)
                     gateway.streams.close()
@@ -206,6 +221,27 @@ class _Server:
                     note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
                 await runtime.stop()
         return edited
+
+    def _node(self) -> tuple[Runtime, Triggers]:
+        """The node, with the agent that delivers to webhooks beside those of the file."""
+        from perdure.runtime import Runtime
+        from perdure.store import store_from_url
+        from perdure.triggers.courier import Courier
+        from perdure.triggers.deliveries import delivery_agent
+        from perdure.triggers.egress import Reach
+        from perdure.triggers.triggers import Triggers
+        from perdure.values.clock import SystemClock
+        from perdure.values.settings import Settings
+
+        clock = SystemClock()
+        store = store_from_url(self._store, clock)
+        reach = Reach(loopback=self._private or self._settings.mode == "dev", private=self._private)
+        courier = Courier(store, clock, reach)
+        agents = [*self._loaded.agents, delivery_agent(courier)]
+        runtime = Runtime(store, agents, settings=Settings(ray=self._ray), clock=clock)
+        triggers = Triggers(runtime, courier)
+        triggers.tell()
+        return runtime, triggers
 
     def _issuer(self, runtime: Runtime) -> Issuer | None:
         if self._oidc is None:
@@ -235,7 +271,7 @@ class _Server:
 
 async def _first(runtime: Runtime, stopped: asyncio.Event, server: asyncio.Task[None], changed: Any) -> bool:
     """Return when somebody stops or drains the node (False) or a file has changed (True). Raises what broke it."""
-    edited = None if changed is None else asyncio.ensure_future(changed)
+    edited = None if changed is None else asyncio.ensure_future(changed())
     waits: list[asyncio.Future[Any]] = [
         asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(runtime.kernel.followers.failure()),
         asyncio.ensure_future(runtime.kernel.membership.drained()),
@@ -258,6 +294,11 @@ def _bound(host: str, port: int | None, *, others: int = 0) -> socket.socket:
     from perdure.gateway.serving import bind
 
     return bind(host, PORT if port is None else port, others=others)
+
+
+def _welcome() -> str:
+    """The file of an agent for who has none yet."""
+    return str(Path(perdure.__file__).parent / "demo" / "welcome.py")
 
 
 def _own_token(store: str) -> str:

@@ -72,8 +72,10 @@ async def _work(
     loaded: Agents, store: str, settings: Settings, alive_file: Path | None, *, until_idle: bool, as_json: bool
 ) -> int:
     from perdure.runtime import Runtime
+    from perdure.triggers.triggers import Triggers
 
     runtime = Runtime(store, loaded.agents, settings=settings)
+    Triggers(runtime).tell()
     runtime.kernel.followers.watchers.append(_print_events if as_json else _note_state_changes)
     async with runtime:
         names = ", ".join(sorted(runtime.agents.names()))

@@ -20,7 +20,7 @@ from perdure.errors import NotJsonError
 from perdure.gateway.access.access import Access, Issuer
 from perdure.gateway.access.principal import NOBODY, Principal
 from perdure.gateway.body import read_body, read_json
-from perdure.gateway.endpoint import Answer, Call, Endpoint, Section
+from perdure.gateway.endpoint import NO_BODY, Answer, Call, Endpoint, Section
 from perdure.gateway.events import Streams
 from perdure.gateway.guard import SECURITY_HEADERS, check_host, check_intent, check_origin
 from perdure.gateway.problems import Problem, problem_of
@@ -136,7 +136,7 @@ class Gateway:
         if endpoint.body is bytes:
             return body
         if not body and endpoint.body_optional:
-            return None if endpoint.body is object else endpoint.body()
+            return NO_BODY if endpoint.body is object else endpoint.body()
         value = read_json(body, headers.get(b"content-type", b"").decode("latin-1"))
         return value if endpoint.body is object else _validated(endpoint.body, value, 422, "the body")
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from perdure.gateway.app import Gateway
 
 
+#: In place of any JSON value, when nothing was sent.
+NO_BODY = object()
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request, read and checked: who calls, and with what."""
@@ -30,8 +34,8 @@ class Call:
     path: Mapping[str, str]
     #: an instance of the endpoint's `query` model, or None
     query: Any
-    #: an instance of the endpoint's `body` model; the JSON value itself where that is `object`, the bytes as they came where
-    #: it is `bytes`; or None
+    #: an instance of the endpoint's `body` model; the JSON value itself (or NO_BODY) where that is `object`, and the bytes
+    #: as they came where it is `bytes`; or None
     body: Any
     #: header names in lower case
     headers: Mapping[bytes, bytes]

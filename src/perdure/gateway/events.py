@@ -64,6 +64,7 @@ class Streams:
             tail = self._tails.get(run)
             if tail is None:
                 tail = self._tails[run] = _Tail(run, self._runtime)
+                tail.ended = self.closing  # or a reader who comes back too soon would keep the server from ending
             tail.readers += 1
             try:
                 await _stream(receive, send, hold, _Reader(tail, after, types, self._runtime))
@@ -80,6 +81,7 @@ class Streams:
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             changes = _Changes(self._runtime)
+            changes.over = self.closing
             self._changes.add(changes)
             try:
                 await _stream(receive, send, hold, changes)

@@ -31,8 +31,14 @@ const RAIL = [
 
 function App() {
   useKeys({
-    "g h": () => go(link("")), "g i": () => go(link("inbox")), "g r": () => go(link("runs")), "g a": () => go(link("agents")),
-    "g s": () => go(link("system")), "?": openHelp, "/": openPalette, "mod+k": openPalette,
+    "g h": () => go(link("")),
+    "g i": () => go(link("inbox")),
+    "g r": () => go(link("runs")),
+    "g a": () => go(link("agents")),
+    "g s": () => go(link("system")),
+    "?": openHelp,
+    "/": openPalette,
+    "mod+k": openPalette,
   });
   if (loginNeeded.value || route.value.parts[0] === "login") return html`<${LoginScreen} /><${Notices} />`;
   return html`<div class="shell">
@@ -47,14 +53,25 @@ function Screen() {
   const { parts } = route.value;
   const [screen, one, two] = parts;
   switch (screen) {
-    case undefined: return html`<${HomeScreen} />`;
-    case "runs": return one ? html`<${RunScreen} key=${one} id=${one} tab=${two ?? "story"} />` : html`<${RunsScreen} />`;
-    case "inbox": return html`<${InboxScreen} chosen=${one} />`;
-    case "compare": return html`<${CompareScreen} />`;
-    case "agents": return one ? html`<${AgentScreen} key=${one} name=${one} tab=${two ?? "start"} />` : html`<${AgentsScreen} />`;
-    case "sessions": return two ? html`<${SessionScreen} key=${`${one}/${two}`} agent=${one} session=${two} />` : html`<${SessionsScreen} />`;
-    case "system": return html`<${SystemScreen} tab=${one ?? "health"} />`;
-    default: return html`<${Page} title="Nothing here"><${Empty} title="There is no such page">The address may be cut off. <a href=${link("")}>Go home</a><//><//>`;
+    case undefined:
+      return html`<${HomeScreen} />`;
+    case "runs":
+      return one ? html`<${RunScreen} key=${one} id=${one} tab=${two ?? "story"} />` : html`<${RunsScreen} />`;
+    case "inbox":
+      return html`<${InboxScreen} chosen=${one} />`;
+    case "compare":
+      return html`<${CompareScreen} />`;
+    case "agents":
+      return one ? html`<${AgentScreen} key=${one} name=${one} tab=${two ?? "start"} />` : html`<${AgentsScreen} />`;
+    case "sessions":
+      return two
+        ? html`<${SessionScreen} key=${`${one}/${two}`} agent=${one} session=${two} />`
+        : html`<${SessionsScreen} />`;
+    case "system":
+      return html`<${SystemScreen} tab=${one ?? "health"} />`;
+    default:
+      return html`<${Page} title="Nothing here">
+      <${Empty} title="There is no such page">The address may be cut off. <a href=${link("")}>Go home</a><//><//>`;
   }
 }
 
@@ -64,17 +81,24 @@ function Rail() {
   return html`<nav class="rail" aria-label="Main">
     <a class="brand" href=${link("")}><img src="console/favicon.svg" alt="" width="22" height="22" /><span>Perdure</span>
       ${me.value?.mode === "dev" && html`<span class="badge-dev" title="perdure dev: for your own machine">DEV</span>`}</a>
-    <button type="button" class="rail-search" onClick=${openPalette}><${Icon} name="search" /><span>Search</span><kbd>⌘K</kbd></button>
-    <ul class="rail-items">${RAIL.map(({ id, label, icon }) => html`<li key=${id}>
+    <button type="button" class="rail-search" onClick=${openPalette}><${Icon} name="search" /><span>Search</span>
+      <kbd>⌘K</kbd></button>
+    <ul class="rail-items">${RAIL.map(
+      ({ id, label, icon }) => html`<li key=${id}>
       <a class=${names("rail-item", { on: here === id })} href=${link(id)} aria-current=${here === id ? "page" : null}>
-        <${Icon} name=${icon} /><span class="rail-label">${label}</span>${id === "inbox" && asks ? html`<span class="badge" aria-label=${`${asks} open`}>${asks}</span>` : null}</a></li>`)}
+        <${Icon} name=${icon} /><span class="rail-label">${label}</span>
+          ${id === "inbox" && asks ? html`<span class="badge" aria-label=${`${asks} open`}>${asks}</span>` : null}</a>
+          </li>`,
+    )}
     </ul>
     <footer class="rail-foot">
       <${Connection} />
       <div class="rail-tools">
         <${ThemeButton} />
-        <button type="button" class="button quiet small" onClick=${openHelp} aria-label="Keyboard help" title="Keyboard (?)"><${Icon} name="keyboard" /></button>
-        ${me.value && me.value.mode !== "dev" && html`<button type="button" class="button quiet small" onClick=${logOut} aria-label=${`Log out ${me.value.name}`} title=${`Log out ${me.value.name}`}><${Icon} name="exit" /></button>`}
+        <button type="button" class="button quiet small" onClick=${openHelp} aria-label="Keyboard help"
+          title="Keyboard (?)"><${Icon} name="keyboard" /></button>
+        ${me.value && me.value.mode !== "dev" && html`<button type="button" class="button quiet small" onClick=${logOut}
+          aria-label=${`Log out ${me.value.name}`} title=${`Log out ${me.value.name}`}><${Icon} name="exit" /></button>`}
       </div>
     </footer>
   </nav>`;
@@ -82,18 +106,27 @@ function Rail() {
 
 function Connection() {
   const state = connection.value;
-  const words = { open: me.value?.version ? `Live · ${me.value.version}` : "Live", connecting: "Connecting…", lost: "Reconnecting…" }[state];
+  const words = {
+    open: me.value?.version ? `Live · ${me.value.version}` : "Live",
+    connecting: "Connecting…",
+    lost: "Reconnecting…",
+  }[state];
   return html`<p class=${`connection connection-${state}`} role="status"><i class="dot" />${words}</p>`;
 }
 
-const THEMES = { system: ["light", "half", "System theme"], light: ["dark", "sun", "Light theme"], dark: ["system", "moon", "Dark theme"] };
+const THEMES = {
+  system: ["light", "half", "System theme"],
+  light: ["dark", "sun", "Light theme"],
+  dark: ["system", "moon", "Dark theme"],
+};
 
 function ThemeButton() {
   const [next, icon, label] = THEMES[theme.value];
   const turn = () => {
     theme.value = next;
   };
-  return html`<button type="button" class="button quiet small" onClick=${turn} aria-label=${label} title=${label}><${Icon} name=${icon} /></button>`;
+  return html`<button type="button" class="button quiet small" onClick=${turn} aria-label=${label} title=${label}>
+    <${Icon} name=${icon} /></button>`;
 }
 
 function Waiting() {

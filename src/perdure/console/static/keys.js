@@ -23,7 +23,8 @@ export function useKeys(handlers) {
 
 addEventListener("keydown", (event) => {
   const name = event.metaKey || event.ctrlKey ? `mod+${event.key.toLowerCase()}` : event.key;
-  if (event.altKey || (!name.startsWith("mod+") && (typing(event.target) || document.querySelector("dialog[open]")))) return;
+  if (event.altKey || (!name.startsWith("mod+") && (typing(event.target) || document.querySelector("dialog[open]"))))
+    return;
   const second = Date.now() - chord.at < CHORD_MS ? `${chord.key} ${name}` : "";
   chord = { key: name, at: Date.now() };
   for (const wanted of second ? [second, name] : [name]) {

@@ -54,17 +54,24 @@ export function firstValue(schema, root = schema) {
   if ("default" in found) return structuredClone(found.default);
   if (found.nullable) return null;
   switch (controlOf(found)) {
-    case "const": return found.const;
-    case "enum": return found.enum.length === 1 ? found.enum[0] : undefined;
-    case "boolean": return false;
-    case "array": return found.minItems ? Array.from({ length: found.minItems }, () => firstValue(found.items, root)) : [];
-    case "object": return Object.fromEntries(
-      Object.entries(found.properties)
-        .map(([name, part]) => [name, firstValue(part, root)])
-        .filter(([name, value]) => value !== undefined || found.required?.includes(name)),
-    );
-    case "json": return found.type === "object" ? {} : found.type === "array" ? [] : undefined;
-    default: return undefined;
+    case "const":
+      return found.const;
+    case "enum":
+      return found.enum.length === 1 ? found.enum[0] : undefined;
+    case "boolean":
+      return false;
+    case "array":
+      return found.minItems ? Array.from({ length: found.minItems }, () => firstValue(found.items, root)) : [];
+    case "object":
+      return Object.fromEntries(
+        Object.entries(found.properties)
+          .map(([name, part]) => [name, firstValue(part, root)])
+          .filter(([name, value]) => value !== undefined || found.required?.includes(name)),
+      );
+    case "json":
+      return found.type === "object" ? {} : found.type === "array" ? [] : undefined;
+    default:
+      return undefined;
   }
 }
 
@@ -78,19 +85,28 @@ export function exampleOf(schema, root = schema) {
   if (found.examples?.length) return found.examples[0];
   if ("default" in found && found.default !== null) return found.default;
   switch (controlOf(found)) {
-    case "const": return found.const;
-    case "enum": return found.enum[0];
-    case "boolean": return true;
-    case "integer": return found.minimum ?? 1;
-    case "number": return found.minimum ?? 1.5;
-    case "decimal": return "19.90";
-    case "array": return [exampleOf(found.items, root)];
+    case "const":
+      return found.const;
+    case "enum":
+      return found.enum[0];
+    case "boolean":
+      return true;
+    case "integer":
+      return found.minimum ?? 1;
+    case "number":
+      return found.minimum ?? 1.5;
+    case "decimal":
+      return "19.90";
+    case "array":
+      return [exampleOf(found.items, root)];
     case "object": {
       const wanted = found.required ?? Object.keys(found.properties);
       return Object.fromEntries(wanted.map((name) => [name, exampleOf(found.properties[name] ?? {}, root)]));
     }
-    case "json": return found.type === "array" ? [] : {};
-    default: return EXAMPLES[found.format] ?? "text";
+    case "json":
+      return found.type === "array" ? [] : {};
+    default:
+      return EXAMPLES[found.format] ?? "text";
   }
 }
 
@@ -111,7 +127,12 @@ export function validate(schema, value, root = schema, path = "", problems = {})
   return problems;
 }
 
-const EXAMPLES = { date: "2026-01-31", "date-time": "2026-01-31T12:00:00Z", email: "ada@example.com", uri: "https://example.com" };
+const EXAMPLES = {
+  date: "2026-01-31",
+  "date-time": "2026-01-31T12:00:00Z",
+  email: "ada@example.com",
+  uri: "https://example.com",
+};
 const isEmpty = (problems) => Object.keys(problems).length === 0;
 const isAnything = (schema) => !schema.type && !schema.enum && !("const" in schema) && !schema.properties;
 const isLong = (schema) => schema.format === "multiline" || (schema.maxLength ?? 0) > 200;
@@ -122,13 +143,19 @@ const isDecimal = ({ variants }) =>
 
 function lookUp(reference, root) {
   if (!reference.startsWith("#/")) return {};
-  return reference.slice(2).split("/").reduce((part, name) => part?.[name.replaceAll("~1", "/").replaceAll("~0", "~")], root) ?? {};
+  return (
+    reference
+      .slice(2)
+      .split("/")
+      .reduce((part, name) => part?.[name.replaceAll("~1", "/").replaceAll("~0", "~")], root) ?? {}
+  );
 }
 
 function checkValue(schema, value, root, path, problems, say) {
   const types = { string: "string", boolean: "boolean", number: "number", integer: "number" };
   if (schema.enum && !schema.enum.some((one) => same(one, value))) say(`must be one of ${schema.enum.join(", ")}`);
-  if (types[schema.type] && typeof value !== types[schema.type]) say(`must be ${schema.type === "integer" ? "a whole number" : `a ${schema.type}`}`);
+  if (types[schema.type] && typeof value !== types[schema.type])
+    say(`must be ${schema.type === "integer" ? "a whole number" : `a ${schema.type}`}`);
   else if (typeof value === "number") checkNumber(schema, value, say);
   else if (typeof value === "string") checkString(schema, value, say);
   else if (schema.type === "array") checkArray(schema, value, root, path, problems, say);
@@ -144,7 +171,8 @@ function checkNumber(schema, value, say) {
 }
 
 function checkString(schema, value, say) {
-  if (value.length < schema.minLength) say(schema.minLength === 1 ? "is needed" : `needs ${schema.minLength} characters or more`);
+  if (value.length < schema.minLength)
+    say(schema.minLength === 1 ? "is needed" : `needs ${schema.minLength} characters or more`);
   if (value.length > schema.maxLength) say(`may have ${schema.maxLength} characters`);
   if (schema.pattern && !matches(schema.pattern, value)) say(`must look like ${schema.pattern}`);
 }

@@ -19,11 +19,14 @@ export function short(value, longest = 80) {
  */
 export function brief(value, longest = 100) {
   if (value === null || typeof value !== "object") return short(value, longest);
-  const parts = Array.isArray(value) ? value.map((item) => part(item)) : Object.entries(value).map(([name, item]) => `${name} ${part(item)}`);
+  const parts = Array.isArray(value)
+    ? value.map((item) => part(item))
+    : Object.entries(value).map(([name, item]) => `${name} ${part(item)}`);
   return short(parts.join(", "), longest);
 }
 
-const part = (item) => (item !== null && typeof item === "object" && Object.keys(item).length === 0 ? "none" : short(item, 60));
+const part = (item) =>
+  item !== null && typeof item === "object" && Object.keys(item).length === 0 ? "none" : short(item, 60);
 
 /** A JSON value as it is indented for people. */
 export const pretty = (value) => (value === undefined ? "" : JSON.stringify(value, null, 2));
@@ -33,7 +36,7 @@ export const pretty = (value) => (value === undefined ? "" : JSON.stringify(valu
  * @param {number} ms
  */
 export function span(ms) {
-  if (ms < 1) return "0 ms";
+  if (ms < 1) return "< 1 ms";
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   if (ms < 10_000) return `${(ms / 1_000).toFixed(1)} s`;
   let rest = Math.round(ms / 1_000);
@@ -48,7 +51,12 @@ export function span(ms) {
   return parts.join(" ");
 }
 
-const UNITS = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]];
+const UNITS = [
+  ["d", 86_400],
+  ["h", 3_600],
+  ["min", 60],
+  ["s", 1],
+];
 
 /** How long ago something was, in one unit. */
 export function ago(ms) {
@@ -58,7 +66,12 @@ export function ago(ms) {
   return `${Math.floor(seconds / size)} ${unit} ago`;
 }
 
-const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const clockFormat = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+});
 const momentFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hour12: false });
 const dayFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from perdure.gateway import schemas
 from perdure.gateway.access.principal import Scope
-from perdure.gateway.endpoint import Answer, Call, Section
+from perdure.gateway.endpoint import NO_BODY, Answer, Call, Section
 from perdure.gateway.problems import Problem, problem_of
 from perdure.gateway.routes.runs import result_within
 from perdure.kernel.branches import UNCHANGED
@@ -36,8 +36,11 @@ async def start_run(call: Call) -> Answer:
         "session": query.session, "idempotency_key": _idempotency_key(call), "priority": query.priority,
         "concurrency_key": query.concurrency_key, "busy": query.busy,
     }  # fmt: skip
-    value = {} if call.body is None and call.header("content-length") in (None, "0") else call.body
-    handle = await runtime.start_json(call.path["agent"], value, **options)
+    agent = runtime.agents.latest(call.path["agent"])
+    if agent is not None and call.body is NO_BODY:
+        handle = await runtime.start(agent, **options)
+    else:
+        handle = await runtime.start_json(call.path["agent"], None if call.body is NO_BODY else call.body, **options)
     if query.wait:
         await result_within(call, await runtime.find(handle.id), query.wait)
     shown = await call.gateway.shown.detail(await runtime.find(handle.id))

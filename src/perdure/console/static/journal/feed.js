@@ -90,7 +90,11 @@ export class Feed {
   async #readPages() {
     const read = (after) => get(at("runs", this.run, "events"), { after, limit: PAGE }, this.#abort.signal);
     // Numbers are dense, so the pages after the first need not wait for each other.
-    for (let pages = [read(0)], more = true; more; pages = Array.from({ length: PAGES_AT_ONCE }, (_, index) => read(this.seq + index * PAGE))) {
+    for (
+      let pages = [read(0)], more = true;
+      more;
+      pages = Array.from({ length: PAGES_AT_ONCE }, (_, index) => read(this.seq + index * PAGE))
+    ) {
       for (const page of pages) more = this.#takePage(await page);
     }
   }

@@ -40,7 +40,9 @@ const SAYINGS = {
   "run.failed": (data) => ({ level: "bad", text: inWords(data.error), data: rest(data.error) }),
   "step.heartbeat": (data) => ({ level: "info", text: "heartbeat", data: data.details ?? null }),
   "step.failed": (data) => ({
-    level: data.retry_at ? "warn" : "bad", text: inWords(data.error) + (data.retry_at ? "; tried again" : ""), data: rest(data.error),
+    level: data.retry_at ? "warn" : "bad",
+    text: inWords(data.error) + (data.retry_at ? "; tried again" : ""),
+    data: rest(data.error),
   }),
   "step.unknown": (data) => ({ level: "bad", text: `nobody knows whether it happened: ${data.why}`, data: null }),
   "stream.reset": () => ({ level: "warn", text: "the stream began again with the next attempt", data: null }),

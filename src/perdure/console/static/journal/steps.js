@@ -224,8 +224,23 @@ const READERS = {
 
 function record(event, kind, name, fields) {
   return {
-    step: event.step, kind, name, at: null, status: "open", attempts: 1, args: null, result: null, error: null,
-    refers: null, due: null, started: event.at, ended: null, seq: event.seq, effect: null, stretches: [], ...fields,
+    step: event.step,
+    kind,
+    name,
+    at: null,
+    status: "open",
+    attempts: 1,
+    args: null,
+    result: null,
+    error: null,
+    refers: null,
+    due: null,
+    started: event.at,
+    ended: null,
+    seq: event.seq,
+    effect: null,
+    stretches: [],
+    ...fields,
   };
 }
 

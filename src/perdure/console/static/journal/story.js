@@ -43,10 +43,19 @@ export class Story {
       return;
     }
     const { data } = event;
-    this.#byStep.set(event.step, this.add(event, kind, {
-      ...data, at: event.at, status: "open", attempts: event.attempt ?? 1, failures: [], streams: new Map(), ended: null,
-      args: data.args ?? data.input ?? null,
-    }));
+    this.#byStep.set(
+      event.step,
+      this.add(event, kind, {
+        ...data,
+        at: event.at,
+        status: "open",
+        attempts: event.attempt ?? 1,
+        failures: [],
+        streams: new Map(),
+        ended: null,
+        args: data.args ?? data.input ?? null,
+      }),
+    );
   }
 
   #change(event, fields) {
@@ -59,10 +68,17 @@ export class Story {
   }
 
   #late(event) {
-    const kind = { ask: "ask", approval: "approval", child: "child", timer: "sleep", step: "tool" }[event.type.split(".")[0]];
+    const kind = { ask: "ask", approval: "approval", child: "child", timer: "sleep", step: "tool" }[
+      event.type.split(".")[0]
+    ];
     const turn = this.add(event, kind ?? "tool", {
-      name: event.data.name ?? `step ${event.step}`, status: "open", attempts: event.attempt ?? 1, failures: [], streams: new Map(),
-      args: null, ended: null,
+      name: event.data.name ?? `step ${event.step}`,
+      status: "open",
+      attempts: event.attempt ?? 1,
+      failures: [],
+      streams: new Map(),
+      args: null,
+      ended: null,
     });
     this.#byStep.set(event.step, turn);
     return turn;
@@ -112,11 +128,15 @@ const CLOSINGS = {
   "step.cancelled": (data) => ({ status: "withdrawn", outcome: data.outcome }),
   "step.unknown": (data) => ({ status: "unknown", why: data.why }),
   "step.resolved": (data) => ({
-    status: { happened: "done", fail: "failed" }[data.outcome] ?? "open", result: data.result, resolved: data,
+    status: { happened: "done", fail: "failed" }[data.outcome] ?? "open",
+    result: data.result,
+    resolved: data,
   }),
   "timer.fired": () => ({ status: "done" }),
   "child.ended": (data) => ({
-    status: data.status === "succeeded" ? "done" : "failed", result: data.result, ...(data.error ? { failure: data.error } : {}),
+    status: data.status === "succeeded" ? "done" : "failed",
+    result: data.result,
+    ...(data.error ? { failure: data.error } : {}),
   }),
   "ask.answered": (data) => ({ status: "done", value: data.value, by: data.by }),
   "ask.expired": () => ({ status: "expired" }),
@@ -133,12 +153,19 @@ const by = (data) => (data.by ? ` by ${data.by}` : "") + (data.reason || data.no
 const TELLERS = {
   "run.queued": (story, event) => story.add(event, "input", { input: event.data.input ?? null, agent: event.data.agent }),
   "run.forked": (story, event) => {
-    story.add(event, "note", { tone: "plain", text: `Forked from ${event.data.from} at step ${event.data.at}`, run: event.data.from });
+    story.add(event, "note", {
+      tone: "plain",
+      text: `Forked from ${event.data.from} at step ${event.data.at}`,
+      run: event.data.from,
+    });
     if ("input" in event.data) story.add(event, "input", { input: event.data.input });
   },
   "message.received": (story, event) => story.receive(event),
   "message.sent": (story, event) => story.add(event, "sent", event.data),
-  "run.recovered": note("good", (data) => `Taken over after a crash${data.node ? ` by ${data.node}` : ""}: what was done is replayed, not repeated`),
+  "run.recovered": note(
+    "good",
+    (data) => `Taken over after a crash${data.node ? ` by ${data.node}` : ""}: what was done is replayed, not repeated`,
+  ),
   "run.paused": note("plain", (data) => `Paused${by(data)}`),
   "run.resumed": note("plain", (data) => `Resumed${by(data)}`),
   "run.cancelling": note("plain", (data) => `Being cancelled${by(data)}`),
@@ -148,7 +175,8 @@ const TELLERS = {
   "run.patched": note("plain", (data) => `Took a new code path: ${data.name}`),
   "run.warning": note("warn", (data) => data.message),
   "run.cancelled": note("plain", (data) => `Cancelled${by(data)}`),
-  "run.continued": (story, event) => story.add(event, "note", { tone: "plain", text: "The work goes on in another run", run: event.data.run }),
+  "run.continued": (story, event) =>
+    story.add(event, "note", { tone: "plain", text: "The work goes on in another run", run: event.data.run }),
   "run.succeeded": (story, event) => story.add(event, "result", { result: event.data.result ?? null }),
   "run.failed": (story, event) => story.add(event, "failure", { error: event.data.error ?? {} }),
 };

@@ -32,18 +32,24 @@ export function AskCard({ ask, compact = false, keys = false, onSettled = () => 
         </p>
       </div>
     </header>
-    ${ask.status && ask.status !== "open"
-      ? html`<${Settled} ask=${ask} />`
-      : may("approver")
-        ? ask.kind === "approval" ? html`<${Approval} ask=${ask} keys=${keys} onSettled=${onSettled} />` : html`<${Question} ask=${ask} onSettled=${onSettled} />`
-        : html`<${Value} value=${ask.args ?? {}} /><p class="hint">Your key may look, not decide: that needs the scope approver.</p>`}
+    ${
+      ask.status && ask.status !== "open"
+        ? html`<${Settled} ask=${ask} />`
+        : may("approver")
+          ? ask.kind === "approval"
+            ? html`<${Approval} ask=${ask} keys=${keys} onSettled=${onSettled} />`
+            : html`<${Question} ask=${ask} onSettled=${onSettled} />`
+          : html`<${Value} value=${ask.args ?? {}} />
+          <p class="hint">Your key may look, not decide: that needs the scope approver.</p>`
+    }
   </article>`;
 }
 
 /** @param {{ask: object}} props what was said to an ask, as audit */
 export function Settled({ ask }) {
   return html`<div class="ask-settled">
-    <p><strong>${ask.status}</strong>${ask.by ? ` by ${ask.by}` : ""}${ask.closed ? html`, <${Ago} time=${ask.closed} />` : ""}</p>
+    <p><strong>${ask.status}</strong>
+      ${ask.by ? ` by ${ask.by}` : ""}${ask.closed ? html`, <${Ago} time=${ask.closed} />` : ""}</p>
     ${ask.note && html`<p class="muted">“${ask.note}”</p>`}
     ${ask.answer !== null && ask.answer !== undefined && html`<${Value} value=${ask.answer} />`}
   </div>`;
@@ -62,7 +68,8 @@ function Question({ ask, onSettled }) {
   };
   return html`<form onSubmit=${submit} novalidate class="stack">
     <${SchemaForm} schema=${schema} value=${value} onChange=${setValue} problems=${problems} />
-    <footer class="ask-foot"><button class="button primary" disabled=${busy}>Answer</button><${OneTapLink} ask=${ask} /></footer>
+    <footer class="ask-foot"><button class="button primary" disabled=${busy}>Answer</button><${OneTapLink} ask=${ask} />
+      </footer>
   </form>`;
 }
 
@@ -80,7 +87,8 @@ function Approval({ ask, keys, onSettled }) {
   const approve = () => {
     const found = editing ? validate(ask.schema ?? {}, args) : {};
     setProblems(found);
-    if (Object.keys(found).length === 0) settle("approve", { ...(edited ? { edit } : {}), ...said }, edited ? "Approved with your changes" : "Approved");
+    if (Object.keys(found).length === 0)
+      settle("approve", { ...(edited ? { edit } : {}), ...said }, edited ? "Approved with your changes" : "Approved");
   };
   const reject = () => settle("reject", said, "Rejected");
   useEffect(() => {
@@ -88,14 +96,20 @@ function Approval({ ask, keys, onSettled }) {
   }, [ask, editing]);
 
   return html`<div class="stack">
-    ${editing
-      ? html`<${SchemaForm} schema=${ask.schema ?? {}} value=${args} onChange=${(changed) => setArgs(changed ?? args)} problems=${problems} />`
-      : html`<div class="ask-args"><${Value} value=${ask.args ?? {}} /></div>`}
-    <input class="input" ref=${rejecting} aria-label="Note" placeholder="Note (optional)" value=${note} onInput=${(event) => setNote(event.target.value)} />
+    ${
+      editing
+        ? html`<${SchemaForm} schema=${ask.schema ?? {}} value=${args} onChange=${(changed) => setArgs(changed ?? args)}
+          problems=${problems} />`
+        : html`<div class="ask-args"><${Value} value=${ask.args ?? {}} /></div>`
+    }
+    <input class="input" ref=${rejecting} aria-label="Note" placeholder="Note (optional)" value=${note}
+      onInput=${(event) => setNote(event.target.value)} />
     <footer class="ask-foot">
-      <button type="button" class="button primary" disabled=${busy} onClick=${approve}><${Icon} name="check" />${edited ? "Approve with changes" : "Approve"}</button>
+      <button type="button" class="button primary" disabled=${busy} onClick=${approve}>
+        <${Icon} name="check" />${edited ? "Approve with changes" : "Approve"}</button>
       <button type="button" class="button danger" disabled=${busy} onClick=${reject}>Reject</button>
-      <button type="button" class="button quiet" onClick=${() => setEditing(!editing)}>${editing ? "Undo changes" : "Edit"}</button>
+      <button type="button" class="button quiet" onClick=${() => setEditing(!editing)}>${editing ? "Undo changes" : "Edit"}
+        </button>
       <${OneTapLink} ask=${ask} />
     </footer>
     ${edited && html`<p class="hint">You change ${Object.keys(edit).join(", ")}. Consent is bound to exactly what you see.</p>`}
@@ -115,7 +129,8 @@ function OneTapLink({ ask }) {
     await navigator.clipboard?.writeText(made.url).catch(() => {});
     notify(`One-tap link (copied, works once): ${made.url}`, "good");
   };
-  return html`<button type="button" class="button quiet ask-link" onClick=${make} title="A signed link that decides this one, for a phone or a chat"><${Icon} name="link" />One-tap link</button>`;
+  return html`<button type="button" class="button quiet ask-link" onClick=${make}
+    title="A signed link that decides this one, for a phone or a chat"><${Icon} name="link" />One-tap link</button>`;
 }
 
 function useSettling(ask, onSettled) {
@@ -129,4 +144,5 @@ function useSettling(ask, onSettled) {
   return { busy, settle };
 }
 
-const changedOnly = (before, after) => Object.fromEntries(Object.entries(after).filter(([name, value]) => !same(before[name], value)));
+const changedOnly = (before, after) =>
+  Object.fromEntries(Object.entries(after).filter(([name, value]) => !same(before[name], value)));

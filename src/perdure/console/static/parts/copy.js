@@ -14,7 +14,8 @@ export function Copy({ text, label = "Copy", bare = true }) {
     setTimeout(() => setCopied(false), 1_200);
   };
   const shown = copied ? "Copied" : label;
-  return html`<button type="button" class=${bare ? "button quiet small" : "button small"} onClick=${copy} aria-label=${shown} title=${shown}>
+  return html`<button type="button" class=${bare ? "button quiet small" : "button small"} onClick=${copy}
+    aria-label=${shown} title=${shown}>
     <${Icon} name=${copied ? "check" : "copy"} size="s" />${!bare && shown}
   </button>`;
 }

@@ -19,7 +19,10 @@ export function openDialog(dialog) {
  * @param {(note: string) => unknown} onYes
  */
 export function confirm(question, onYes) {
-  openDialog({ title: question.title, view: (close) => html`<${Question} ...${question} onYes=${onYes} close=${close} />` });
+  openDialog({
+    title: question.title,
+    view: (close) => html`<${Question} ...${question} onYes=${onYes} close=${close} />`,
+  });
 }
 
 function Question({ text, action, danger, input, onYes, close }) {
@@ -31,8 +34,11 @@ function Question({ text, action, danger, input, onYes, close }) {
   };
   return html`<form onSubmit=${submit} class="stack">
     <p class="muted">${text}</p>
-    ${input && html`<label class="field"><span class="label">${input}</span>
-      <input class="input" value=${note} onInput=${(event) => setNote(event.target.value)} autofocus /></label>`}
+    ${
+      input &&
+      html`<label class="field"><span class="label">${input}</span>
+      <input class="input" value=${note} onInput=${(event) => setNote(event.target.value)} autofocus /></label>`
+    }
     <footer class="dialog-foot">
       <button type="button" class="button" onClick=${close}>Keep as it is</button>
       <button class=${danger ? "button danger" : "button primary"}>${action}</button>
@@ -57,10 +63,12 @@ function Modal({ title, view, wide }) {
     return () => before?.focus?.();
   }, []);
   const clickBeside = (event) => event.target === ref.current && close();
-  return html`<dialog ref=${ref} class=${wide ? "dialog wide" : "dialog"} aria-label=${title} onClose=${close} onMouseDown=${clickBeside}>
+  return html`<dialog ref=${ref} class=${wide ? "dialog wide" : "dialog"} aria-label=${title} onClose=${close}
+    onMouseDown=${clickBeside}>
     <div class="dialog-body">
       <header class="dialog-head"><h2>${title}</h2>
-        <button type="button" class="button quiet small" onClick=${close} aria-label="Close"><${Icon} name="close" /></button></header>
+        <button type="button" class="button quiet small" onClick=${close} aria-label="Close"><${Icon} name="close" />
+          </button></header>
       ${view(close)}
     </div>
   </dialog>`;

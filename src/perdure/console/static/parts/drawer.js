@@ -25,24 +25,61 @@ export function StepDrawer({ run, steps, step, owner, onClose }) {
   useEffect(() => close.current.focus({ preventScroll: true }), [step.step, owner]);
   return html`<aside class="drawer" aria-label=${`Step ${step.step}`}>
     <header class="drawer-head">
-      <div><p class="meta"><span>Step ${step.step}</span><span>${step.kind}</span>${step.effect && html`<span>effect ${step.effect}</span>`}</p><h2>${step.name}</h2></div>
-      <button type="button" class="button quiet small" ref=${close} onClick=${onClose} aria-label="Close"><${Icon} name="close" /></button>
+      <div><p class="meta"><span>Step ${step.step}</span><span>${step.kind}</span>
+        ${step.effect && html`<span>effect ${step.effect}</span>`}</p><h2>${step.name}</h2></div>
+      <button type="button" class="button quiet small" ref=${close} onClick=${onClose} aria-label="Close">
+        <${Icon} name="close" /></button>
     </header>
     <div class="drawer-body stack">
-      <p class="meta"><${StepStatus} status=${step.status} />${step.attempts > 1 && html`<span>${step.attempts} attempts</span>`}
-        ${step.ended !== null && html`<span>took ${span(step.ended - step.started)}</span>`}${step.due && html`<span>by itself in <${Countdown} until=${step.due} /></span>`}</p>
-      ${!owner && may("operator") && html`<div class="actions">
-        <button type="button" class="button small" onClick=${() => openFork(run, step.step, steps)}><${Icon} name="fork" />Fork from here</button>
-        ${ENDED.has(run.status) && html`<button type="button" class="button small" onClick=${() => retry(run, step.step)}><${Icon} name="retry" />Retry from here</button>`}
-      </div>`}
-      ${step.error && html`<section class="tool-failure bad"><strong>${step.error.type}</strong> ${step.error.message}</section>`}
+      <p class="meta"><${StepStatus} status=${step.status} />${
+        step.attempts > 1 &&
+        html`<span>
+        ${step.attempts} attempts</span>`
+      }
+        ${
+          step.ended !== null &&
+          html`<span>took ${span(step.ended - step.started)}
+          </span>`
+        }${step.due && html`<span>by itself in <${Countdown} until=${step.due} /></span>`}</p>
+      ${
+        !owner &&
+        may("operator") &&
+        html`<div class="actions">
+        <button type="button" class="button small" onClick=${() => openFork(run, step.step, steps)}>
+          <${Icon} name="fork" />Fork from here</button>
+        ${
+          ENDED.has(run.status) &&
+          html`<button type="button" class="button small" onClick=${() => retry(run, step.step)}>
+          <${Icon} name="retry" />Retry from here</button>`
+        }
+      </div>`
+      }
+      ${
+        step.error &&
+        html`<section class="tool-failure bad">
+        <strong>${step.error.type}</strong> ${step.error.message}</section>`
+      }
       <${Part} title="Arguments" value=${step.args} />
       <${Part} title="Result" value=${step.result} />
       <dl class="facts">
         <dt>Started</dt><dd><${Clock} time=${step.started} /></dd>
         ${step.ended !== null && html`<dt>Ended</dt><dd><${Clock} time=${step.ended} /></dd>`}
-        ${step.at && html`<dt>Code</dt><dd>${owner ? html`<code>${step.at}</code>` : html`<a href=${link(["runs", run.id, "code"], { line: step.at.split(":").at(-1) })}><code>${step.at}</code></a>`}</dd>`}
-        ${step.refers && step.kind === "child" && html`<dt>Child run</dt><dd><a class="mono" href=${link(["runs", step.refers])}>${shortId(step.refers)}</a></dd>`}
+        ${
+          step.at &&
+          html`<dt>Code</dt><dd>${
+            owner
+              ? html`<code>${step.at}
+          </code>`
+              : html`<a href=${link(["runs", run.id, "code"], { line: step.at.split(":").at(-1) })}>
+          <code>${step.at}</code></a>`
+          }</dd>`
+        }
+        ${
+          step.refers &&
+          step.kind === "child" &&
+          html`<dt>Child run</dt><dd>
+          <a class="mono" href=${link(["runs", step.refers])}>${shortId(step.refers)}</a></dd>`
+        }
         ${owner && html`<dt>In run</dt><dd><a class="mono" href=${link(["runs", owner])}>${shortId(owner)}</a></dd>`}
       </dl>
     </div>
@@ -51,5 +88,11 @@ export function StepDrawer({ run, steps, step, owner, onClose }) {
 
 function Part({ title, value }) {
   if (value === null || value === undefined) return null;
-  return html`<section><h3>${title}</h3>${typeof value === "object" ? html`<${Json} value=${value} />` : html`<p class="boxed"><${Value} value=${value} /></p>`}</section>`;
+  return html`<section><h3>${title}</h3>
+    ${
+      typeof value === "object"
+        ? html`<${Json} value=${value} />`
+        : html`<p class="boxed"><${Value} value=${value} />
+    </p>`
+    }</section>`;
 }

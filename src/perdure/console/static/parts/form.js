@@ -16,13 +16,19 @@ export function SchemaForm({ schema, value, onChange, problems = {} }) {
   const [asJson, setAsJson] = useState(false);
   const simple = controlOf(resolve(schema, schema)) !== "json";
   return html`<div class="form">
-    ${simple && html`<div class="form-mode"><div class="segmented" role="group" aria-label="Edit as">
+    ${
+      simple &&
+      html`<div class="form-mode"><div class="segmented" role="group" aria-label="Edit as">
       <button type="button" aria-pressed=${!asJson} onClick=${() => setAsJson(false)}>Form</button>
       <button type="button" aria-pressed=${asJson} onClick=${() => setAsJson(true)}>JSON</button>
-    </div></div>`}
-    ${asJson || !simple
-      ? html`<${JsonInput} label="JSON" value=${value} onChange=${onChange} rows=${8} problem=${problems[""]} />`
-      : html`<${Field} schema=${schema} root=${schema} path="" value=${value} onChange=${onChange} problems=${problems} top />`}
+    </div></div>`
+    }
+    ${
+      asJson || !simple
+        ? html`<${JsonInput} label="JSON" value=${value} onChange=${onChange} rows=${8} problem=${problems[""]} />`
+        : html`<${Field} schema=${schema} root=${schema} path="" value=${value} onChange=${onChange}
+          problems=${problems} top />`
+    }
   </div>`;
 }
 
@@ -53,7 +59,8 @@ export function JsonInput({ label, value, onChange, rows = 4, problem, hint }) {
   const said = wrong || (problem ?? "");
   return html`<div class="field">
     <label class="label" for=${id}>${label}</label>
-    <textarea id=${id} class=${names("input mono", { wrong: said })} rows=${rows} spellcheck=${false} value=${text} onInput=${input}
+    <textarea id=${id} class=${names("input mono", { wrong: said })} rows=${rows} spellcheck=${false} value=${text}
+      onInput=${input}
       aria-invalid=${Boolean(said)} aria-describedby=${said ? `${id}-said` : null} />
     ${hint && html`<p class="hint">${hint}</p>`}
     ${said && html`<p class="wrong-text" id=${`${id}-said`}>${said}</p>`}
@@ -69,16 +76,22 @@ function Field({ schema, root, path, value, onChange, problems, name, required =
   if (control === "object") return html`<${ObjectFields} ...${props} top=${top} />`;
   if (control === "array") return html`<${ArrayFields} ...${props} />`;
   if (control === "boolean") return html`<${Check} ...${props} />`;
-  if (control === "json") return html`<${JsonInput} label=${label} value=${value} onChange=${onChange} problem=${problems[path]} hint=${found.description} />`;
+  if (control === "json")
+    return html`<${JsonInput} label=${label} value=${value} onChange=${onChange} problem=${problems[path]}
+      hint=${found.description} />`;
   return html`<${Single} ...${props} control=${control} />`;
 }
 
 function ObjectFields({ found, root, path, value, onChange, problems, label, top }) {
   const known = value && typeof value === "object" ? value : {};
-  const fields = Object.entries(found.properties).map(([name, part]) => html`<${Field} key=${name} schema=${part} root=${root}
+  const fields = Object.entries(found.properties).map(
+    ([name, part]) => html`<${Field} key=${name} schema=${part} root=${root}
     path=${join(path, name)} name=${name} value=${known[name]} problems=${problems} required=${found.required?.includes(name) ?? false}
-    onChange=${(changed) => onChange(withField(known, name, changed))} />`);
-  if (top) return html`<div class="fieldset-top">${fields.length ? fields : html`<p class="muted">Takes nothing.</p>`}</div>`;
+    onChange=${(changed) => onChange(withField(known, name, changed))} />`,
+  );
+  if (top)
+    return html`<div class="fieldset-top">${fields.length ? fields : html`<p class="muted">Takes nothing.</p>`}
+    </div>`;
   return html`<fieldset class="fieldset"><legend class="label">${label}</legend>${fields}</fieldset>`;
 }
 
@@ -87,12 +100,17 @@ function ArrayFields({ found, root, path, value, onChange, problems, label }) {
   const replace = (index, item) => onChange(items.map((known, place) => (place === index ? item : known)));
   return html`<fieldset class="fieldset"><legend class="label">${label}</legend>
     ${found.description && html`<p class="hint">${found.description}</p>`}
-    ${items.map((item, index) => html`<div class="array-item" key=${index}>
-      <${Field} schema=${found.items} root=${root} path=${join(path, index)} name=${`${index + 1}`} value=${item} problems=${problems} onChange=${(changed) => replace(index, changed)} />
-      <button type="button" class="button quiet small" aria-label=${`Remove ${label} ${index + 1}`} onClick=${() => onChange(items.filter((_, place) => place !== index))}><${Icon} name="close" size="s" /></button>
-    </div>`)}
+    ${items.map(
+      (item, index) => html`<div class="array-item" key=${index}>
+      <${Field} schema=${found.items} root=${root} path=${join(path, index)} name=${`${index + 1}`} value=${item}
+        problems=${problems} onChange=${(changed) => replace(index, changed)} />
+      <button type="button" class="button quiet small" aria-label=${`Remove ${label} ${index + 1}`}
+        onClick=${() => onChange(items.filter((_, place) => place !== index))}><${Icon} name="close" size="s" /></button>
+    </div>`,
+    )}
     ${problems[path] && html`<p class="wrong-text">${label} ${problems[path]}</p>`}
-    <button type="button" class="button small" onClick=${() => onChange([...items, firstValue(found.items, root)])}><${Icon} name="plus" size="s" />Add</button>
+    <button type="button" class="button small" onClick=${() => onChange([...items, firstValue(found.items, root)])}>
+      <${Icon} name="plus" size="s" />Add</button>
   </fieldset>`;
 }
 
@@ -100,15 +118,18 @@ function Nullable({ inner, root, path, value, onChange, problems, label }) {
   const set = value !== null && value !== undefined;
   const start = () => onChange(firstValue({ ...inner, default: undefined }, root) ?? blank(inner));
   return html`<div class="nullable">
-    <label class="check"><input type="checkbox" checked=${set} onChange=${(event) => (event.target.checked ? start() : onChange(null))} />
+    <label class="check"><input type="checkbox" checked=${set}
+      onChange=${(event) => (event.target.checked ? start() : onChange(null))} />
       <span>${label} <span class="muted">${set ? "" : "(none)"}</span></span></label>
-    ${set && html`<${Field} schema=${inner} root=${root} path=${path} name=${label} value=${value} onChange=${onChange} problems=${problems} />`}
+    ${set && html`<${Field} schema=${inner} root=${root} path=${path} name=${label} value=${value} onChange=${onChange}
+      problems=${problems} />`}
   </div>`;
 }
 
 function Check({ found, path, value, onChange, problems, label }) {
   return html`<div class="field"><label class="check">
-    <input type="checkbox" checked=${value === true} onChange=${(event) => onChange(event.target.checked)} /><span>${label}</span></label>
+    <input type="checkbox" checked=${value === true} onChange=${(event) => onChange(event.target.checked)} />
+      <span>${label}</span></label>
     ${found.description && html`<p class="hint">${found.description}</p>`}
     ${problems[path] && html`<p class="wrong-text">${label} ${problems[path]}</p>`}
   </div>`;
@@ -118,8 +139,12 @@ function Single({ found, path, value, onChange, problems, label, required, contr
   const id = useId();
   const problem = problems[path];
   const props = {
-    id, class: names("input", { wrong: problem }), "aria-invalid": Boolean(problem), "aria-describedby": problem ? `${id}-said` : null,
-    required, name: path,
+    id,
+    class: names("input", { wrong: problem }),
+    "aria-invalid": Boolean(problem),
+    "aria-describedby": problem ? `${id}-said` : null,
+    required,
+    name: path,
   };
   return html`<div class="field">
     <label class="label" for=${id}>${label}${!required && html`<span class="muted"> optional</span>`}</label>
@@ -142,7 +167,8 @@ function Control({ control, found, value, onChange, props }) {
       </select>`;
     case "number":
     case "integer":
-      return html`<input ...${props} type="number" inputmode=${control === "integer" ? "numeric" : "decimal"} step=${control === "integer" ? 1 : "any"}
+      return html`<input ...${props} type="number" inputmode=${control === "integer" ? "numeric" : "decimal"}
+        step=${control === "integer" ? 1 : "any"}
         min=${found.minimum} max=${found.maximum} value=${text} onInput=${(event) => onChange(event.target.value === "" ? undefined : event.target.valueAsNumber)} />`;
     case "decimal":
       return html`<input ...${props} inputmode="decimal" value=${text}

@@ -4,5 +4,6 @@ import { html } from "../dom.js";
 
 /** @param {{name: string, size?: "s" | "m" | "l"}} props */
 export function Icon({ name, size = "m" }) {
-  return html`<svg class=${`icon icon-${size}`} aria-hidden="true" focusable="false"><use href=${`console/icons.svg#${name}`} /></svg>`;
+  return html`<svg class=${`icon icon-${size}`} aria-hidden="true" focusable="false">
+    <use href=${`console/icons.svg#${name}`} /></svg>`;
 }

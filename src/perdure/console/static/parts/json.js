@@ -32,11 +32,14 @@ export function Value({ value }) {
  * @param {{value: any, open?: number}} props open: how many levels are open at first
  */
 export function Json({ value, open = 2 }) {
-  return html`<div class="json"><div class="json-copy"><${Copy} text=${() => pretty(value)} label="Copy JSON" /></div><${Node} value=${value} open=${open} /></div>`;
+  return html`<div class="json"><div class="json-copy"><${Copy} text=${() => pretty(value)} label="Copy JSON" /></div>
+    <${Node} value=${value} open=${open} /></div>`;
 }
 
 function Node({ name, value, open }) {
-  if (value === null || typeof value !== "object") return html`<div class="json-row"><${Name} name=${name} /><${Scalar} value=${value} quoted /></div>`;
+  if (value === null || typeof value !== "object")
+    return html`<div class="json-row"><${Name} name=${name} />
+    <${Scalar} value=${value} quoted /></div>`;
   const entries = Object.entries(value);
   const text = JSON.stringify(value);
   if (text.length <= INLINE_CHARACTERS || entries.length === 0) {
@@ -51,14 +54,22 @@ function Branch({ name, entries, array, open }) {
   const size = count(entries.length, array ? "item" : "field");
   return html`<div class="json-branch">
     <button type="button" class="json-toggle" aria-expanded=${shown} onClick=${() => setShown(!shown)}>
-      <span class="caret" /><${Name} name=${name} /><span class="json-size">${array ? "[" : "{"} ${size} ${array ? "]" : "}"}</span>
+      <span class="caret" /><${Name} name=${name} /><span class="json-size">
+        ${array ? "[" : "{"} ${size} ${array ? "]" : "}"}</span>
     </button>
-    ${shown && html`<div class="json-children">
-      ${entries.slice(0, limit).map(([key, item]) => html`<${Node} key=${key} name=${key} value=${item} open=${open - 1} />`)}
-      ${entries.length > limit && html`<button type="button" class="button quiet small" onClick=${() => setLimit(limit * 10)}>
+    ${
+      shown &&
+      html`<div class="json-children">
+      ${entries.slice(0, limit).map(([key, item]) => html`<${Node} key=${key} name=${key} value=${item}
+        open=${open - 1} />`)}
+      ${
+        entries.length > limit &&
+        html`<button type="button" class="button quiet small" onClick=${() => setLimit(limit * 10)}>
         ${count(entries.length - limit, "more", "more")}
-      </button>`}
-    </div>`}
+      </button>`
+      }
+    </div>`
+    }
   </div>`;
 }
 

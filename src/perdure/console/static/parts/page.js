@@ -32,19 +32,29 @@ export function Section({ title, more, children }) {
 /** @param {{tabs: {id: string, label: string, href: string, count?: number | null}[], current: string}} props */
 export function Tabs({ tabs, current }) {
   return html`<nav class="tabs" aria-label="Views">
-    ${tabs.map(({ id, label, href, count }) => html`<a key=${id} class=${names("tab", { on: id === current })} href=${href} aria-current=${id === current ? "page" : null}>
-      ${label}${count ? html`<span class="count">${count.toLocaleString("en")}</span>` : null}</a>`)}
+    ${tabs.map(
+      ({
+        id,
+        label,
+        href,
+        count,
+      }) => html`<a key=${id} class=${names("tab", { on: id === current })} href=${href}
+        aria-current=${id === current ? "page" : null}>
+      ${label}${count ? html`<span class="count">${count.toLocaleString("en")}</span>` : null}</a>`,
+    )}
   </nav>`;
 }
 
 /** @param {{icon?: string, title: string, children?: any}} props */
 export function Empty({ icon = "leaf", title, children }) {
-  return html`<div class="empty"><${Icon} name=${icon} size="l" /><h2>${title}</h2>${children && html`<div class="muted">${children}</div>`}</div>`;
+  return html`<div class="empty"><${Icon} name=${icon} size="l" />
+    <h2>${title}</h2>${children && html`<div class="muted">${children}</div>`}</div>`;
 }
 
 /** @param {{problem: Error, retry?: () => void}} props */
 export function Trouble({ problem, retry }) {
-  return html`<div class="trouble" role="alert"><${Icon} name="alert" /><div><strong>${problem.name}</strong><p>${problem.message}</p></div>
+  return html`<div class="trouble" role="alert"><${Icon} name="alert" /><div><strong>${problem.name}</strong>
+    <p>${problem.message}</p></div>
     ${retry && html`<button type="button" class="button small" onClick=${retry}>Try again</button>`}</div>`;
 }
 

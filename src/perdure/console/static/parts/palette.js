@@ -38,37 +38,79 @@ function Palette({ close }) {
   useEffect(() => list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" }), [chosen]);
 
   return html`<div class="palette">
-    <input class="input" autofocus placeholder="Run id, agent, session, screen…" aria-label="Search" role="combobox" aria-expanded="true" aria-controls="palette-list"
+    <input class="input" autofocus placeholder="Run id, agent, session, screen…" aria-label="Search" role="combobox"
+      aria-expanded="true" aria-controls="palette-list"
       aria-activedescendant=${found[chosen] ? `palette-${chosen}` : null} value=${text} onKeyDown=${onKey}
-      onInput=${(event) => { setText(event.target.value); setChosen(0); }} />
+      onInput=${(event) => {
+        setText(event.target.value);
+        setChosen(0);
+      }} />
     <ul class="palette-list" id="palette-list" role="listbox" aria-label="Places" ref=${list}>
-      ${found.map((entry, index) => html`<li key=${entry.label + entry.hint} id=${`palette-${index}`} role="option" aria-selected=${index === chosen}
+      ${found.map(
+        (
+          entry,
+          index,
+        ) => html`<li key=${entry.label + entry.hint} id=${`palette-${index}`} role="option"
+          aria-selected=${index === chosen}
         class=${names("palette-entry", { on: index === chosen })} onClick=${() => pick(entry)} onMouseMove=${() => setChosen(index)}>
-        <${Icon} name=${entry.icon} /><span>${entry.label}</span><span class="palette-hint">${entry.status ? html`<${StatusPill} status=${entry.status} />` : entry.hint}</span></li>`)}
+        <${Icon} name=${entry.icon} /><span>${entry.label}</span>
+          <span class="palette-hint">${entry.status ? html`<${StatusPill} status=${entry.status} />` : entry.hint}</span>
+          </li>`,
+      )}
     </ul>
-    ${found.length === 0 && html`<p class="muted palette-none">Nothing like that among screens, agents and the newest runs. A whole run id always works.</p>`}
+    ${found.length === 0 && html`<p
+      class="muted palette-none">Nothing like that among screens, agents and the newest runs. A whole run id always works.</p>`}
   </div>`;
 }
 
 const place = (label, icon, path, hint = "") => ({ label, icon, hint, words: label, call: () => go(link(path)) });
 
 const PLACES = [
-  place("Home", "home", "", "g h"), place("Inbox", "inbox", "inbox", "g i"), place("Runs", "runs", "runs", "g r"),
-  place("Failed runs", "alert", "runs?status=failed"), place("Waiting runs", "clock", "runs?status=waiting"), place("Agents", "agent", "agents", "g a"),
-  place("Sessions", "session", "sessions"), place("System", "system", "system", "g s"), place("Schedules", "clock", "system/schedules"),
+  place("Home", "home", "", "g h"),
+  place("Inbox", "inbox", "inbox", "g i"),
+  place("Runs", "runs", "runs", "g r"),
+  place("Failed runs", "alert", "runs?status=failed"),
+  place("Waiting runs", "clock", "runs?status=waiting"),
+  place("Agents", "agent", "agents", "g a"),
+  place("Sessions", "session", "sessions"),
+  place("System", "system", "system", "g s"),
+  place("Schedules", "clock", "system/schedules"),
   place("Compare two runs", "compare", "compare"),
-  { label: "Light theme", icon: "sun", hint: "", words: "light theme", call: () => { theme.value = "light"; } },
-  { label: "Dark theme", icon: "moon", hint: "", words: "dark theme", call: () => { theme.value = "dark"; } },
+  {
+    label: "Light theme",
+    icon: "sun",
+    hint: "",
+    words: "light theme",
+    call: () => {
+      theme.value = "light";
+    },
+  },
+  {
+    label: "Dark theme",
+    icon: "moon",
+    hint: "",
+    words: "dark theme",
+    call: () => {
+      theme.value = "dark";
+    },
+  },
 ];
 
 /** Agents and the newest runs. */
 function useKnown() {
   const [known, setKnown] = useState([]);
   useEffect(() => {
-    Promise.all([get("v1/agents"), get("v1/runs", { limit: 200 })]).then(([agents, runs]) => setKnown([
-      ...agents.items.map(({ name }) => ({ ...place(name, "agent", ["agents", name], "agent"), words: `agent ${name}` })),
-      ...runs.items.map(runEntry),
-    ]), () => {});
+    Promise.all([get("v1/agents"), get("v1/runs", { limit: 200 })]).then(
+      ([agents, runs]) =>
+        setKnown([
+          ...agents.items.map(({ name }) => ({
+            ...place(name, "agent", ["agents", name], "agent"),
+            words: `agent ${name}`,
+          })),
+          ...runs.items.map(runEntry),
+        ]),
+      () => {},
+    );
   }, []);
   return known;
 }
@@ -81,17 +123,32 @@ function useDirect(text) {
     setEntries([]);
     if (!/^run_\w{8,}$/.test(id)) return undefined;
     const abort = new AbortController();
-    get(at("runs", id), {}, abort.signal).then((run) => setEntries([
-      runEntry(run), ...actionsFor(run).map(({ label, icon, call }) => ({ label: `${label} ${run.id}`, icon, hint: "", words: id, call })),
-    ]), () => {});
+    get(at("runs", id), {}, abort.signal).then(
+      (run) =>
+        setEntries([
+          runEntry(run),
+          ...actionsFor(run).map(({ label, icon, call }) => ({
+            label: `${label} ${run.id}`,
+            icon,
+            hint: "",
+            words: id,
+            call,
+          })),
+        ]),
+      () => {},
+    );
     return () => abort.abort();
   }, [id]);
   return entries;
 }
 
 const runEntry = (run) => ({
-  label: `${run.agent}${run.session ? ` / ${run.session}` : ""} ${run.id}`, icon: "runs", hint: run.status, status: run.status,
-  words: `${run.id} ${run.agent} ${run.session ?? ""} ${run.status}`, call: () => go(link(["runs", run.id])),
+  label: `${run.agent}${run.session ? ` / ${run.session}` : ""} ${run.id}`,
+  icon: "runs",
+  hint: run.status,
+  status: run.status,
+  words: `${run.id} ${run.agent} ${run.session ?? ""} ${run.status}`,
+  call: () => go(link(["runs", run.id])),
 });
 
 function search(entries, text) {

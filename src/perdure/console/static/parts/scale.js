@@ -34,7 +34,10 @@ export function scaleOf(moments, fold) {
 
 /** A gap that nine of ten do not exceed, at least a tenth of a second. */
 function usualGap(times) {
-  const gaps = times.slice(1).map((time, index) => time - times[index]).sort((a, b) => a - b);
+  const gaps = times
+    .slice(1)
+    .map((time, index) => time - times[index])
+    .sort((a, b) => a - b);
   return Math.max(100, gaps[Math.floor((gaps.length - 1) * 0.8)]);
 }
 

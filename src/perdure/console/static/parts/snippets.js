@@ -18,7 +18,8 @@ export function Snippets({ agent, input }) {
   const [shown, setShown] = useState(Object.keys(made)[0]);
   return html`<div class="snippets">
     <div class="snippets-head"><div class="segmented" role="group" aria-label="Language">
-      ${Object.keys(made).map((name) => html`<button type="button" key=${name} aria-pressed=${name === shown} onClick=${() => setShown(name)}>${name}</button>`)}
+      ${Object.keys(made).map((name) => html`<button type="button" key=${name} aria-pressed=${name === shown}
+        onClick=${() => setShown(name)}>${name}</button>`)}
     </div><${Copy} text=${made[shown]} label="Copy snippet" /></div>
     <pre class="snippet" tabindex="0"><code>${made[shown]}</code></pre>
   </div>`;
@@ -45,6 +46,9 @@ function python(value) {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
-  if (typeof value === "object") return `{${Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${python(item)}`).join(", ")}}`;
+  if (typeof value === "object")
+    return `{${Object.entries(value)
+      .map(([name, item]) => `${JSON.stringify(name)}: ${python(item)}`)
+      .join(", ")}}`;
   return JSON.stringify(value);
 }

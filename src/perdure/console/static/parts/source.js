@@ -19,7 +19,8 @@ export function Source({ source, steps = new Map(), line = null, onStep }) {
       ${lines.map((text, index) => {
         const number = source.first_line + index;
         const here = steps.get(number) ?? [];
-        return html`<div key=${number} ref=${number === line ? shown : null} class=${names("source-line", { on: number === line, hit: here.length })}>
+        return html`<div key=${number} ref=${number === line ? shown : null}
+          class=${names("source-line", { on: number === line, hit: here.length })}>
           <span class="source-number">${number}</span><code>${highlight(text)}</code>
           ${here.length > 0 && html`<${Hits} steps=${here} onStep=${onStep} />`}</div>`;
       })}
@@ -29,10 +30,12 @@ export function Source({ source, steps = new Map(), line = null, onStep }) {
 function Hits({ steps, onStep }) {
   const worst = steps.find((step) => step.status === "failed") ?? steps.find((step) => step.status === "open") ?? steps[0];
   const tone = worst.status === "failed" ? "red" : worst.status === "open" ? "blue" : "green";
-  return html`<button type="button" class=${`source-hits tone-${tone}`} onClick=${() => onStep?.(worst.step)}>${steps.length === 1 ? `step ${worst.step}` : count(steps.length, "step")}</button>`;
+  return html`<button type="button" class=${`source-hits tone-${tone}`} onClick=${() => onStep?.(worst.step)}>
+    ${steps.length === 1 ? `step ${worst.step}` : count(steps.length, "step")}</button>`;
 }
 
-const TOKENS = /(#.*$)|("""|'''|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\b(async|await|def|class|return|if|elif|else|for|while|in|not|and|or|is|None|True|False|import|from|as|with|try|except|finally|raise|yield|lambda|pass|match|case)\b/g;
+const TOKENS =
+  /(#.*$)|("""|'''|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\b(async|await|def|class|return|if|elif|else|for|while|in|not|and|or|is|None|True|False|import|from|as|with|try|except|finally|raise|yield|lambda|pass|match|case)\b/g;
 
 /** Enough colour to read Python by; not a parser. */
 function highlight(text) {

@@ -22,7 +22,8 @@ export function Clock({ time }) {
 export function Countdown({ until, past = "due" }) {
   const left = ms(until) - now.value;
   const tone = left < 0 ? "late" : left < 3_600_000 ? "soon" : "";
-  return html`<time class=${`countdown ${tone}`} datetime=${until} title=${moment(ms(until))}>${left > 0 ? span(left) : past}</time>`;
+  return html`<time class=${`countdown ${tone}`} datetime=${until} title=${moment(ms(until))}>
+    ${left > 0 ? span(left) : past}</time>`;
 }
 
 /** @param {{since: number}} props time since, counting */

@@ -44,15 +44,18 @@ export function Virtual({ rows, rowHeight, view, keyOf, label, stick = false, sh
     if (show === undefined || show < 0) return;
     const { scrollTop, clientHeight } = box.current;
     if (show * rowHeight < scrollTop) box.current.scrollTop = show * rowHeight;
-    else if ((show + 1) * rowHeight > scrollTop + clientHeight) box.current.scrollTop = (show + 1) * rowHeight - clientHeight;
+    else if ((show + 1) * rowHeight > scrollTop + clientHeight)
+      box.current.scrollTop = (show + 1) * rowHeight - clientHeight;
   }, [show]);
 
   const visible = rows.slice(window.first, window.last);
-  return html`<div class="virtual" style=${{ "--rows-height": `${rows.length * rowHeight}px` }} ref=${box} onScroll=${look} tabindex="0" role="region" aria-label=${label}>
+  return html`<div class="virtual" style=${{ "--rows-height": `${rows.length * rowHeight}px` }} ref=${box} onScroll=${look}
+    tabindex="0" role="region" aria-label=${label}>
     ${head}
     <div class="virtual-all" style=${{ height: `${rows.length * rowHeight}px` }}>
       <ol class="virtual-seen" style=${{ transform: `translateY(${window.first * rowHeight}px)` }}>
-        ${visible.map((row, index) => html`<li key=${keyOf(row, window.first + index)} style=${{ height: `${rowHeight}px` }}>${view(row, window.first + index)}</li>`)}
+        ${visible.map((row, index) => html`<li key=${keyOf(row, window.first + index)}
+          style=${{ height: `${rowHeight}px` }}>${view(row, window.first + index)}</li>`)}
       </ol>
     </div>
   </div>`;

@@ -34,27 +34,40 @@ export function Waterfall({ steps, version, live, chosen, onChoose }) {
   const rows = useMemo(() => rowsOf(steps.filter(FILTERS[only]), children.open), [version, only, children.open]);
   const zoomed = zoom ?? rows.length > ZOOM_FROM_ROWS;
   const [first, last] = zoomed ? seen : [0, rows.length];
-  const scale = useMemo(() => scaleOf(momentsOf(rows.slice(first, last), zoomed ? null : end), fold), [rows, fold, end, first, last]);
+  const scale = useMemo(
+    () => scaleOf(momentsOf(rows.slice(first, last), zoomed ? null : end), fold),
+    [rows, fold, end, first, last],
+  );
   const look = (from, to) => setSeen((known) => (known[0] === from && known[1] === to ? known : [from, to]));
-  if (steps.length === 0) return html`<${Empty} icon="clock" title="No steps yet">Bars appear here as soon as the agent does something.<//>`;
+  if (steps.length === 0)
+    return html`<${Empty} icon="clock" title="No steps yet">Bars appear here as soon as the agent does something.<//>`;
   const start = steps[0].started;
   return html`<div class="waterfall">
     <div class="toolbar">
       <div class="segmented" role="group" aria-label="Which steps">
-        ${Object.keys(FILTERS).map((id) => html`<button type="button" key=${id} aria-pressed=${only === id} onClick=${() => setOnly(id)}>${id}</button>`)}
+        ${Object.keys(FILTERS).map((id) => html`<button type="button" key=${id} aria-pressed=${only === id}
+          onClick=${() => setOnly(id)}>${id}</button>`)}
       </div>
-      <label class="check"><input type="checkbox" checked=${fold} onChange=${() => setFold(!fold)} /><span>Fold long waits</span></label>
-      <label class="check"><input type="checkbox" checked=${zoomed} onChange=${() => setZoom(!zoomed)} /><span>Zoom to the rows in view</span></label>
+      <label class="check"><input type="checkbox" checked=${fold} onChange=${() => setFold(!fold)} />
+        <span>Fold long waits</span></label>
+      <label class="check"><input type="checkbox" checked=${zoomed} onChange=${() => setZoom(!zoomed)} />
+        <span>Zoom to the rows in view</span></label>
       ${scale.folded && html`<span class="hint">The axis is shortened where nothing happened.</span>`}
     </div>
-    <${Virtual} label="Steps over time" rows=${rows} rowHeight=${ROW_HEIGHT} onWindow=${look} head=${html`<${Axis} scale=${scale} start=${start} />`} keyOf=${(row) => row.key} view=${(row) => html`<${Row} row=${row} scale=${scale} end=${end}
+    <${Virtual} label="Steps over time" rows=${rows} rowHeight=${ROW_HEIGHT} onWindow=${look} head=${html`<${Axis}
+      scale=${scale} start=${start} />`} keyOf=${(row) => row.key} view=${(
+      row,
+    ) => html`<${Row} row=${row} scale=${scale} end=${end}
       chosen=${chosen === row.key} open=${children.open.has(row.step.refers)} onToggle=${() => children.toggle(row.step.refers)} onChoose=${onChoose} />`} />
   </div>`;
 }
 
 function Axis({ scale, start }) {
   return html`<div class="waterfall-axis" aria-hidden="true"><span />
-    <div class="waterfall-ticks">${TICKS.map((place) => html`<span style=${{ left: `${place * 100}%` }}>${elapsed(scale.time(place) - start)}</span>`)}</div><span /></div>`;
+    <div class="waterfall-ticks">${TICKS.map(
+      (place) => html`<span style=${{ left: `${place * 100}%` }}>
+      ${elapsed(scale.time(place) - start)}</span>`,
+    )}</div><span /></div>`;
 }
 
 const elapsed = (ms) => (ms < 1 ? "0" : span(ms));
@@ -62,7 +75,8 @@ const elapsed = (ms) => (ms < 1 ? "0" : span(ms));
 const FILTERS = {
   all: () => true,
   slow: (step) => (step.ended ?? Date.now()) - step.started > 1_000,
-  failed: (step) => step.status === "failed" || step.status === "unknown" || step.status === "retrying" || step.attempts > 1,
+  failed: (step) =>
+    step.status === "failed" || step.status === "unknown" || step.status === "retrying" || step.attempts > 1,
 };
 
 function Row({ row, scale, end, chosen, open, onToggle, onChoose }) {
@@ -71,10 +85,14 @@ function Row({ row, scale, end, chosen, open, onToggle, onChoose }) {
   const isChild = step.kind === "child" && step.refers;
   return html`<div class=${names("waterfall-row", { chosen })}>
     <div class="waterfall-name" style=${{ paddingInlineStart: `${depth * 18}px` }}>
-      ${isChild
-        ? html`<button type="button" class="json-toggle" aria-expanded=${open} aria-label=${`Steps of ${step.name}`} onClick=${onToggle}><span class="caret" /></button>`
-        : html`<${Icon} name=${KIND_ICONS[step.kind] ?? "tool"} size="s" />`}
-      <button type="button" class="waterfall-open" onClick=${() => onChoose(row)} title=${short(step.args, 200)}><span class="step-number">${step.step}</span>${step.name}</button>
+      ${
+        isChild
+          ? html`<button type="button" class="json-toggle" aria-expanded=${open} aria-label=${`Steps of ${step.name}`}
+            onClick=${onToggle}><span class="caret" /></button>`
+          : html`<${Icon} name=${KIND_ICONS[step.kind] ?? "tool"} size="s" />`
+      }
+      <button type="button" class="waterfall-open" onClick=${() => onChoose(row)} title=${short(step.args, 200)}>
+        <span class="step-number">${step.step}</span>${step.name}</button>
     </div>
     <button type="button" class="waterfall-track" tabindex="-1" aria-hidden="true" onClick=${() => onChoose(row)}>
       ${step.stretches.map((stretch) => html`<${Bar} stretch=${stretch} step=${step} scale=${scale} end=${end} />`)}
@@ -126,5 +144,12 @@ function momentsOf(rows, end) {
 
 const isInstant = (step) => step.kind === "emit" || step.kind === "send";
 export const KIND_ICONS = {
-  tool: "tool", sleep: "clock", ask: "question", approval: "shield", receive: "inbox", send: "send", child: "child", emit: "pulse",
+  tool: "tool",
+  sleep: "clock",
+  ask: "question",
+  approval: "shield",
+  receive: "inbox",
+  send: "send",
+  child: "child",
+  emit: "pulse",
 };

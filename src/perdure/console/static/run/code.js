@@ -8,8 +8,11 @@ import { Source } from "../parts/source.js";
 
 /** @param {{run: object, feed: import("../journal/feed.js").Feed, version: number, line: number | null, onStep: (step: number) => void}} props */
 export function CodeTab({ run, feed, version, line, onStep }) {
-  const source = useLive((signal) => get(at("agents", run.agent, "source"), {}, signal), [run.agent], { concerns: () => false });
-  return html`<${Loaded} of=${source} view=${(found) => html`<${Marked} source=${found} feed=${feed} version=${version} line=${line} onStep=${onStep} />`} />`;
+  const source = useLive((signal) => get(at("agents", run.agent, "source"), {}, signal), [run.agent], {
+    concerns: () => false,
+  });
+  return html`<${Loaded} of=${source} view=${(found) => html`<${Marked} source=${found} feed=${feed} version=${version}
+    line=${line} onStep=${onStep} />`} />`;
 }
 
 function Marked({ source, feed, version, line, onStep }) {

@@ -28,9 +28,12 @@ export function InboxScreen({ chosen }) {
     { id: "open", label: "Open", href: link("inbox", { to }), count: status === "open" ? asks.data?.items.length : null },
     { id: "closed", label: "Decided", href: link("inbox", { status: "closed", to }) },
   ];
-  return html`<${Page} title="Inbox" actions=${html`<label><span class="visually-hidden">For whom</span><input class="input" placeholder="For anybody" value=${to} onChange=${(event) => setQuery({ to: event.target.value.trim() })} /></label>`}>
+  return html`<${Page} title="Inbox" actions=${html`<label><span class="visually-hidden">For whom</span>
+    <input class="input" placeholder="For anybody" value=${to}
+      onChange=${(event) => setQuery({ to: event.target.value.trim() })} /></label>`}>
     <${Tabs} tabs=${tabs} current=${status} />
-    <${Loaded} of=${asks} view=${(data) => html`<${Desk} key=${status} items=${data.items} status=${status} to=${to} chosen=${chosen} reload=${asks.reload} />`} /><//>`;
+    <${Loaded} of=${asks} view=${(data) => html`<${Desk} key=${status} items=${data.items} status=${status} to=${to}
+      chosen=${chosen} reload=${asks.reload} />`} /><//>`;
 }
 
 function Desk({ items, status, to, chosen, reload }) {
@@ -52,7 +55,8 @@ function Desk({ items, status, to, chosen, reload }) {
   useEffect(() => {
     const place = shownIds.current.indexOf(chosen);
     shownIds.current = items.map((ask) => ask.id);
-    if (chosen && !current && place >= 0) go(address(wide() ? items[Math.min(place, items.length - 1)]?.id : null), { replace: true });
+    if (chosen && !current && place >= 0)
+      go(address(wide() ? items[Math.min(place, items.length - 1)]?.id : null), { replace: true });
     setSelected((known) => new Set([...known].filter((id) => shownIds.current.includes(id))));
   }, [items]);
 
@@ -61,30 +65,52 @@ function Desk({ items, status, to, chosen, reload }) {
       ? html`<${Empty} icon="check" title="Nothing waits for you">Questions and approvals of all runs come in here.<//>`
       : html`<${Empty} icon="inbox" title="Nothing was decided yet" />`;
   }
-  const toggle = (id) => setSelected((known) => (known.has(id) ? new Set([...known].filter((one) => one !== id)) : new Set([...known, id])));
+  const toggle = (id) =>
+    setSelected((known) => (known.has(id) ? new Set([...known].filter((one) => one !== id)) : new Set([...known, id])));
   return html`<div class=${names("desk", { reading: chosen })}>
     <div class="desk-list">
-      ${status === "open" && may("approver") && html`<${Batch} items=${items} selected=${selected} setSelected=${setSelected} reload=${reload} />`}
-      <ul>${items.map((ask) => html`<${Entry} key=${ask.id} ask=${ask} on=${ask.id === chosen} address=${address(ask.id)}
-        checked=${selected.has(ask.id)} onCheck=${status === "open" && ask.kind === "approval" && may("approver") ? () => toggle(ask.id) : null} />`)}</ul>
+      ${status === "open" && may("approver") && html`<${Batch} items=${items} selected=${selected}
+        setSelected=${setSelected} reload=${reload} />`}
+      <ul>${items.map(
+        (ask) => html`<${Entry} key=${ask.id} ask=${ask} on=${ask.id === chosen} address=${address(ask.id)}
+        checked=${selected.has(ask.id)} onCheck=${status === "open" && ask.kind === "approval" && may("approver") ? () => toggle(ask.id) : null} />`,
+      )}</ul>
     </div>
-    ${current && html`<div class="desk-detail">
+    ${
+      current &&
+      html`<div class="desk-detail">
       <a class="desk-back" href=${address(null)}><${Icon} name="back" />Inbox</a>
       <${AskCard} key=${current.id} ask=${current} keys onSettled=${reload} />
       <${Context} key=${`context ${current.run}`} ask=${current} />
-    </div>`}
+    </div>`
+    }
   </div>`;
 }
 
 function Entry({ ask, on, address, checked, onCheck }) {
   return html`<li class=${names("entry", { on })} data-cursor=${on} data-ask=${ask.id}>
-    ${onCheck && html`<label class="hit"><input type="checkbox" checked=${checked} onChange=${onCheck} aria-label=${`Choose ${ask.title}`} /></label>`}
+    ${
+      onCheck &&
+      html`<label class="hit">
+      <input type="checkbox" checked=${checked} onChange=${onCheck} aria-label=${`Choose ${ask.title}`} /></label>`
+    }
     <a href=${address} aria-current=${on ? "true" : null}>
-      <span class=${`ask-mark small mark-${ask.kind}`}><${Icon} name=${ask.kind === "approval" ? "shield" : "question"} size="s" /></span>
-      <span class="entry-what"><strong>${ask.kind === "approval" ? ask.action ?? ask.title : ask.title}</strong>
-        <span class="meta"><span>${ask.agent}${ask.session ? ` / ${ask.session}` : ""}</span>${ask.to && html`<span>for ${ask.to}</span>`}</span></span>
-      <span class="entry-when">${ask.status === "open" ? html`<${Ago} time=${ask.created} />${ask.deadline && html`<span class="entry-left"><${Icon} name="clock" size="s" /><${Countdown} until=${ask.deadline} past="over" /></span>`}`
-        : html`<span class=${`decided decided-${ask.status}`}>${ask.status}</span>${ask.closed && html`<${Ago} time=${ask.closed} />`}`}</span>
+      <span class=${`ask-mark small mark-${ask.kind}`}>
+        <${Icon} name=${ask.kind === "approval" ? "shield" : "question"} size="s" /></span>
+      <span class="entry-what"><strong>${ask.kind === "approval" ? (ask.action ?? ask.title) : ask.title}</strong>
+        <span class="meta"><span>${ask.agent}${ask.session ? ` / ${ask.session}` : ""}</span>
+          ${ask.to && html`<span>for ${ask.to}</span>`}</span></span>
+      <span class="entry-when">${
+        ask.status === "open"
+          ? html`<${Ago} time=${ask.created} />
+        ${
+          ask.deadline &&
+          html`<span class="entry-left"><${Icon} name="clock" size="s" />
+        <${Countdown} until=${ask.deadline} past="over" /></span>`
+        }`
+          : html`<span class=${`decided decided-${ask.status}`}>${ask.status}</span>
+          ${ask.closed && html`<${Ago} time=${ask.closed} />`}`
+      }</span>
     </a></li>`;
 }
 
@@ -98,36 +124,73 @@ function Batch({ items, selected, setSelected, reload }) {
     const done = await attempt(() => post("v1/bulk/asks", { items: decisions }));
     if (!done) return;
     const refused = done.items.filter((item) => !item.ok);
-    notify(`${count(done.items.length - refused.length, "approval")} ${action === "approve" ? "granted" : "rejected"}`, "good");
+    notify(
+      `${count(done.items.length - refused.length, "approval")} ${action === "approve" ? "granted" : "rejected"}`,
+      "good",
+    );
     if (refused.length) notify(`${refused.length} refused: ${refused[0].problem?.detail ?? ""}`, "bad");
     setSelected(new Set());
     reload();
   };
-  const reject = () => confirm({ title: `Reject ${count(selected.size, "approval")}?`, text: "Each of these actions is refused; its run hears the note.", action: "Reject them", danger: true, input: "Note (optional)" }, decide("reject"));
-  const approve = () => confirm({ title: `Approve ${count(selected.size, "approval")}?`, text: "Each action is carried out exactly as it stands there.", action: "Approve them", input: "Note (optional)" }, decide("approve"));
+  const reject = () =>
+    confirm(
+      {
+        title: `Reject ${count(selected.size, "approval")}?`,
+        text: "Each of these actions is refused; its run hears the note.",
+        action: "Reject them",
+        danger: true,
+        input: "Note (optional)",
+      },
+      decide("reject"),
+    );
+  const approve = () =>
+    confirm(
+      {
+        title: `Approve ${count(selected.size, "approval")}?`,
+        text: "Each action is carried out exactly as it stands there.",
+        action: "Approve them",
+        input: "Note (optional)",
+      },
+      decide("approve"),
+    );
   return html`<div class=${names("bulk", { on: selected.size })}>
-    <label class="check"><input type="checkbox" checked=${all} onChange=${() => setSelected(all ? new Set() : new Set(approvals.map((ask) => ask.id)))} />
+    <label class="check"><input type="checkbox" checked=${all}
+      onChange=${() => setSelected(all ? new Set() : new Set(approvals.map((ask) => ask.id)))} />
       <span>${selected.size ? `${selected.size} chosen` : "Choose all approvals"}</span></label>
-    ${selected.size > 0 && html`<span class="bulk-actions"><button type="button" class="button small primary" onClick=${approve}>Approve</button>
-      <button type="button" class="button small danger-text" onClick=${reject}>Reject</button></span>`}
+    ${
+      selected.size > 0 &&
+      html`<span class="bulk-actions">
+      <button type="button" class="button small primary" onClick=${approve}>Approve</button>
+      <button type="button" class="button small danger-text" onClick=${reject}>Reject</button></span>`
+    }
   </div>`;
 }
 
 /** What led to the ask: the end of its run's story. */
 function Context({ ask }) {
-  const tail = useLive(async (signal) => {
-    const run = await get(at("runs", ask.run), {}, signal);
-    return get(at("runs", ask.run, "events"), { after: Math.max(0, run.seq - CONTEXT_EVENTS), limit: CONTEXT_EVENTS + 100 }, signal);
-  }, [ask.run], { concerns: ({ runs }) => runs.includes(ask.run) });
+  const tail = useLive(
+    async (signal) => {
+      const run = await get(at("runs", ask.run), {}, signal);
+      return get(
+        at("runs", ask.run, "events"),
+        { after: Math.max(0, run.seq - CONTEXT_EVENTS), limit: CONTEXT_EVENTS + 100 },
+        signal,
+      );
+    },
+    [ask.run],
+    { concerns: ({ runs }) => runs.includes(ask.run) },
+  );
   const turns = useMemo(() => (tail.data ? turnsOf(tail.data.items, ask) : []), [tail.data, ask.id]);
-  return html`<section class="context"><header class="section-head"><h2>What led to this</h2><a href=${link(["runs", ask.run])}>Open the run</a></header>
+  return html`<section class="context"><header class="section-head"><h2>What led to this</h2>
+    <a href=${link(["runs", ask.run])}>Open the run</a></header>
     ${tail.problem && html`<${Trouble} problem=${tail.problem} />`}
     <${StoryView} turns=${turns} last=${CONTEXT_TURNS} /></section>`;
 }
 
 function turnsOf(events, ask) {
   const story = new Story();
-  for (const event of events) story.take({ ...event, at: Date.parse(event.time), step: event.step ?? null, attempt: event.attempt ?? null });
+  for (const event of events)
+    story.take({ ...event, at: Date.parse(event.time), step: event.step ?? null, attempt: event.attempt ?? null });
   return story.turns.filter((turn) => turn.id !== ask.id);
 }
 

@@ -32,7 +32,8 @@ export function LoginScreen() {
     <div><h1>Log in to Perdure</h1><p class="muted">With a login code, which works once, or with an API key.</p></div>
     ${problem && html`<${Trouble} problem=${problem} />`}
     <label class="field"><span class="label">Code or key</span>
-      <input class="input mono" type="password" autocomplete="current-password" required autofocus value=${code} onInput=${(event) => setCode(event.target.value)} /></label>
+      <input class="input mono" type="password" autocomplete="current-password" required autofocus value=${code}
+        onInput=${(event) => setCode(event.target.value)} /></label>
     <button class="button primary wide">Log in</button>
     <p class="hint">Get a code on the machine that serves this page:</p>
     <pre class="snippet"><code>perdure key login-code</code></pre>

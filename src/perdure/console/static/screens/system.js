@@ -17,8 +17,12 @@ const LOOK_EVERY_MS = 5_000;
 
 /** @param {{tab: string}} props */
 export function SystemScreen({ tab }) {
-  const tabs = [["health", "Health"], ["schedules", "Schedules"], ["webhooks", "Webhooks"], ...(may("admin") ? [["keys", "Keys"]] : [])]
-    .map(([id, label]) => ({ id, label, href: link(["system", id]) }));
+  const tabs = [
+    ["health", "Health"],
+    ["schedules", "Schedules"],
+    ["webhooks", "Webhooks"],
+    ...(may("admin") ? [["keys", "Keys"]] : []),
+  ].map(([id, label]) => ({ id, label, href: link(["system", id]) }));
   return html`<${Page} title="System"><${Tabs} tabs=${tabs} current=${tab} />
     ${tab === "health" && html`<${Health} />`}${tab === "schedules" && html`<${ScheduleList} />`}
     ${tab === "webhooks" && html`<${WebhookList} />`}${tab === "keys" && may("admin") && html`<${Keyring} />`}<//>`;
@@ -33,9 +37,16 @@ function Health() {
   return html`<${Loaded} of=${system} view=${(data) => html`
     <${Figures} lag=${data.lag} nodes=${data.nodes} agents=${data.agents} />
     <p class="meta"><span>Perdure ${data.version}</span><span>${data.mode}</span><span class="mono">${data.store}</span></p>
-    ${data.checks?.length > 0 && html`<${Section} title="Checks"><ul class="card rows">${data.checks.map((check) => html`<${Check} key=${check.check} check=${check} />`)}</ul><//>`}
-    <${Section} title="Agents"><ul class="card rows">${data.agents.map((agent) => html`<${Agent} key=${agent.agent} agent=${agent} />`)}</ul><//>
-    <${Section} title="Nodes"><ul class="card rows">${data.nodes.map((node) => html`<${Node} key=${node.id} node=${node} here=${node.id === data.node} />`)}</ul><//>`} />`;
+    ${
+      data.checks?.length > 0 &&
+      html`<${Section} title="Checks">
+      <ul class="card rows">${data.checks.map((check) => html`<${Check} key=${check.check} check=${check} />`)}</ul><//>`
+    }
+    <${Section} title="Agents"><ul class="card rows">
+      ${data.agents.map((agent) => html`<${Agent} key=${agent.agent} agent=${agent} />`)}</ul><//>
+    <${Section} title="Nodes"><ul class="card rows">
+      ${data.nodes.map((node) => html`<${Node} key=${node.id} node=${node} here=${node.id === data.node} />`)}</ul>
+      <//>`} />`;
 }
 
 function Figures({ lag, nodes, agents }) {
@@ -50,31 +61,48 @@ function Figures({ lag, nodes, agents }) {
   </dl>`;
 }
 
-const oldest = (seconds, otherwise) => (seconds === null || seconds === undefined ? otherwise : `oldest ${span(seconds * 1000)}`);
+const oldest = (seconds, otherwise) =>
+  seconds === null || seconds === undefined ? otherwise : `oldest ${span(seconds * 1000)}`;
 
-const Figure = ({ name, value, more }) => html`<div class="figure"><dt>${name}</dt><dd>${Number(value).toLocaleString("en")}</dd><dd class="muted">${more}</dd></div>`;
+const Figure = ({ name, value, more }) => html`<div class="figure"><dt>${name}</dt>
+  <dd>${Number(value).toLocaleString("en")}</dd><dd class="muted">${more}</dd></div>`;
 
 const VERDICTS = { ok: ["check", "green"], warn: ["alert", "amber"], fail: ["alert", "red"] };
 
 function Check({ check }) {
   const [icon, tone] = VERDICTS[check.verdict] ?? VERDICTS.warn;
-  return html`<li class="row"><span class=${`mark tone-${tone}`} role="img" aria-label=${check.verdict}><${Icon} name=${icon} size="s" /></span>
-    <div class="row-main stacked"><p><strong>${check.check}</strong> <span class="muted">${check.found}</span></p>${check.remedy && check.verdict !== "ok" && html`<p class="remedy">${check.remedy}</p>`}</div></li>`;
+  return html`<li class="row"><span class=${`mark tone-${tone}`} role="img" aria-label=${check.verdict}>
+    <${Icon} name=${icon} size="s" /></span>
+    <div class="row-main stacked"><p><strong>${check.check}</strong> <span class="muted">${check.found}</span>
+      </p>${check.remedy && check.verdict !== "ok" && html`<p class="remedy">${check.remedy}</p>`}</div></li>`;
 }
 
 function Agent({ agent }) {
   return html`<li class="row"><a class="row-main" href=${link(["agents", agent.agent])}><strong>${agent.agent}</strong></a>
-    <p class="meta"><span>${count(agent.nodes, "node")}</span><span>${agent.owned} of ${count(agent.shards, "shard")} owned</span>
-      ${agent.queued > 0 && html`<span>${agent.queued} queued</span>`}${agent.unread > 0 && html`<span>${agent.unread} unread</span>`}
+    <p class="meta"><span>${count(agent.nodes, "node")}</span>
+      <span>${agent.owned} of ${count(agent.shards, "shard")} owned</span>
+      ${agent.queued > 0 && html`<span>${agent.queued} queued</span>`}${
+        agent.unread > 0 &&
+        html`<span>
+        ${agent.unread} unread</span>`
+      }
       ${agent.nodes === 0 && html`<span class="remedy">no worker: perdure work FILE.py</span>`}</p></li>`;
 }
 
 function Node({ node, here }) {
   return html`<li class="row"><div class="row-main stacked">
-    <p><strong class="mono">${node.id}</strong>${node.place && html` <span class="muted">${node.place}</span>`}${here && html`<span class="tag">this one</span>`}
+    <p><strong class="mono">${node.id}</strong>${
+      node.place &&
+      html` <span class="muted">${node.place}
+      </span>`
+    }${here && html`<span class="tag">this one</span>`}
       ${node.draining && html`<span class="tag">draining</span>`}${!node.alive && html`<span class="tag">dead</span>`}</p>
     <p class="meta"><span>started <${Ago} time=${node.started} /></span><span>${count(node.shards, "shard")}</span>
-      ${known(node.moving) && html`<span>${count(node.moving, "moving run")}</span>`}${known(node.steps) && html`<span>${count(node.steps, "step")} done</span>`}
+      ${known(node.moving) && html`<span>${count(node.moving, "moving run")}</span>`}${
+        known(node.steps) &&
+        html`<span>
+        ${count(node.steps, "step")} done</span>`
+      }
       ${known(node.steps_per_second) && html`<span>${node.steps_per_second} steps/s</span>`}</p></div></li>`;
 }
 

@@ -1,0 +1,111 @@
+"""How can somebody without an account decide? With a link that is good for one decision about one exact action.
+
+The link holds a random token, and the store only its hash. It is used up by the decision, not by being looked at: mail
+programs and messengers look at links to show what is behind them. It dies with its time, with the decision by others, and
+with the action: what it consents to is the action whose hash it was made for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from perdure.agents.approval import action_hash
+from perdure.errors import AlreadySettled, InvalidInput, NotFound
+from perdure.runtime import Runtime
+from perdure.store.contract import Ask, Document
+from perdure.values.clock import iso
+from perdure.values.json import decode, encode
+
+KIND = "link"
+DEFAULT_SECONDS = 86_400.0
+LONGEST_SECONDS = 30 * 86_400.0
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that is good, and what it is about."""
+
+    ask: Ask
+    action: str
+    args: Any
+    #: whom it was made for: what the journal keeps as `by`
+    by: str
+    expires: int
+    id: str
+    version: int
+
+
+class DeadLink(NotFound):
+    """It was used, has expired, is about nothing that waits, or never was one."""
+
+
+class Links:
+    """The approval links of a Runtime's store."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._store = runtime.store
+        self._clock = runtime.kernel.clock
+
+    async def make(
+        self, ask_id: str, *, by: str, to: str | None = None, expires_seconds: float = DEFAULT_SECONDS
+    ) -> tuple[str, str]:
+        """The token of a new link, and until when it is good. `by` makes it, for `to`.
+
+        Raises NotFound, AlreadySettled, InvalidInput (it is no approval, or the time is too long).
+        """
+        if not 1 <= expires_seconds <= LONGEST_SECONDS:
+            raise InvalidInput(f"a link is good for 1 to {LONGEST_SECONDS:,.0f} seconds")
+        ask = await self._runtime.find_ask(ask_id)
+        if ask.kind != "approval":
+            raise InvalidInput(f"{ask.id} is a question: a link can only approve or reject an action")
+        if ask.status != "open":
+            raise AlreadySettled(f"{ask.id} is {ask.status} already")
+        token, expires = secrets.token_urlsafe(32), self._clock.now_us() + round(expires_seconds * 1e6)
+        data = {"ask": ask.id, "hash": _hash_of(ask), "by": to or f"{by} (by link)"}
+        await self._store.put_document(Document(KIND, _digest(token), encode(data), 0, expires))
+        return token, iso(expires)
+
+    async def look(self, token: str) -> Link:
+        """What a link is about; changes nothing. Raises DeadLink."""
+        document = await self._store.document(KIND, _digest(token)) if _TOKEN.fullmatch(token) else None
+        if document is None:
+            raise DeadLink("this link was used, has expired or is incomplete; ask for another one")
+        data = decode(document.data)
+        ask = await self._store.ask(data["ask"])
+        if ask is None or ask.status != "open":
+            how = "is gone" if ask is None else f"was {ask.status}{f' by {ask.by}' if ask.by else ''}"
+            raise DeadLink(f"there is nothing to decide any more: the action {how}")
+        if _hash_of(ask) != data["hash"]:
+            raise DeadLink("the action is not the one that this link was made for; ask for another link")
+        detail = decode(ask.detail)
+        return Link(
+            ask, detail["action"], detail["args"], data["by"], document.expires or 0, document.id, document.version
+        )
+
+    async def decide(self, token: str, *, approve: bool, note: str | None = None) -> Link:
+        """Approve or reject, once. Raises DeadLink, AlreadySettled."""
+        link = await self.look(token)
+        # Whoever takes it away decides; should the store fail right after, nothing was decided and the link is lost.
+        if not await self._store.drop_document(KIND, link.id, link.version):
+            raise DeadLink("this link was used just now")
+        if approve:
+            await self._runtime.approve(link.ask.id, by=link.by, note=note)
+        else:
+            await self._runtime.reject(link.ask.id, by=link.by, note=note)
+        return link
+
+
+def _hash_of(ask: Ask) -> str:
+    """Of the action as it is asked for: not what the ask says of itself, should somebody have changed that."""
+    detail = decode(ask.detail)
+    return action_hash(detail["action"], detail["args"])
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
