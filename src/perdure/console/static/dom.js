@@ -3,9 +3,9 @@
 import { h, Component } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";
 
-export { render, Fragment } from "./vendor/preact.js";
-export { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
-export { batch, computed, effect, signal, useComputed, useSignal } from "./vendor/signals.js";
+export { render } from "./vendor/preact.js";
+export { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./vendor/hooks.js";
+export { effect, signal } from "./vendor/signals.js";
 
 export const html = htm.bind(h);
 

@@ -75,7 +75,7 @@ const VIEWS = {
       turn.status === "open"
         ? html`Sleeps, <${Countdown} until=${turn.due} past="wakes up" />
       ${" left"}`
-        : `Slept ${span(Date.parse(turn.due) - turn.at)}`
+        : `Slept ${span((turn.ended ?? turn.at) - turn.at)}`
     }<//>`,
   receive: ({ turn }) =>
     turn.status === "open"

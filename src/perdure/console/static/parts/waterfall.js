@@ -143,7 +143,7 @@ function momentsOf(rows, end) {
 }
 
 const isInstant = (step) => step.kind === "emit" || step.kind === "send";
-export const KIND_ICONS = {
+const KIND_ICONS = {
   tool: "tool",
   sleep: "clock",
   ask: "question",
