@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.gateway.servers import play
+from tests.gateway.servers import TOKEN, play
 
 
 def problem(answer, status, error):
@@ -412,3 +412,19 @@ class TestServer:
             assert (await server.get(f"/v1/runs?{query}")).status_code == 400
 
         play(scenario)
+
+    def test_a_path_prefix_is_part_of_every_address(self):
+        """Behind a proxy that passes it on, or takes it off."""
+
+        async def scenario(server):
+            for path in ("/perdure/healthz", "/healthz"):
+                assert (await server.get(path)).status_code == 200
+            folder = await server.get("/perdure")
+            assert (folder.status_code, folder.headers["location"]) == (308, "/perdure/")
+            assert "<title>Perdure</title>" in (await server.get("/perdure/")).text
+            run = await server.post("/perdure/v1/agents/adder/runs", {"a": 1})
+            assert run.headers["location"].startswith("/perdure/v1/runs/")
+            login = await server.post("/perdure/v1/login", {"code": TOKEN})
+            assert "Path=/perdure;" in login.headers["set-cookie"]
+
+        play(scenario, prefix="/perdure")

@@ -368,7 +368,7 @@ class TestWeb:
 
 
 #: Public endpoints of triggers: what they are shown is a signature, or a token of their own.
-TRIGGERED = {("POST", "/v1/hooks/{name}"), ("GET", "/a/{token}"), ("POST", "/a/{token}"), ("GET", "/a.css")}
+TRIGGERED = {("POST", "/v1/hooks/{hook}"), ("GET", "/a/{token}"), ("POST", "/a/{token}"), ("GET", "/a/style.css")}
 
 
 class TestState:

@@ -8,12 +8,17 @@ import threading
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from perdure.gateway.openapi import describe
 from perdure.gateway.routes import SECTIONS
 from tests.gateway.servers import TOKEN, play, served
 
 schema = schemathesis.openapi.from_dict(describe(SECTIONS)).exclude(path="/v1/changes")  # that one never ends
+
+
+#: What these take has rules that no schema says: cron expressions, addresses, secrets; a link that was used is gone (410).
+SAID_IN_WORDS = {"/v1/schedules", "/v1/webhooks", "/v1/inbound", "/a/{token}", "/v1/schedules/{schedule}/backfill"}
 
 
 @schema.hook("map_query")
@@ -52,7 +57,10 @@ def url():
 @pytest.mark.timeout(300)
 def test_nothing_it_says_is_untrue(case, url):
     """No 5xx, no undocumented answer, whatever is sent."""
-    case.call_and_validate(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+    refused = [positive_data_acceptance] if case.path in SAID_IN_WORDS else []
+    case.call_and_validate(
+        base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20, excluded_checks=refused
+    )  # fmt: skip
 
 
 def test_every_operation_is_described():

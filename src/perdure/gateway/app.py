@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from perdure.errors import NotJsonError
@@ -82,7 +82,10 @@ class Gateway:
         method = scope["method"]
         host = check_host(headers, self.settings)
         check_origin(method, headers, host, tls=self.settings.tls)
-        endpoint, values = self._find(method, self._path(scope))
+        path = self._path(scope)
+        if path == self.settings.prefix != "" and method in ("GET", "HEAD"):
+            return RedirectResponse(f"{path}/", 308)  # the console's addresses are relative to its folder
+        endpoint, values = self._find(method, path)
         # What there is, and what not, is told only to who is known.
         public = isinstance(endpoint, Endpoint) and endpoint.scope is None
         principal = NOBODY if public else await self._known(method, scope, headers, out)

@@ -209,6 +209,7 @@ class Which(Given):
 
     agent: Text | None = None
     session: Text | None = None
+    parent: Text | None = None
     status: tuple[RunStatus, ...] = ()
 
 

@@ -52,7 +52,7 @@ async def overview(call: Call) -> Answer:
     }
     return Answer({
         "needs_you": {
-            "asks": [settled_ask_json(ask) for ask in asks], "failed": await shown.rows(failed),
+            "asks": [settled_ask_json(ask) for ask in asks], "failed": [await shown.detail(run) for run in failed],
             "stuck": await shown.rows([*stuck, *unknown][:_FEW]),
         },
         "active": await shown.rows(active), "counts": counts, "counted_most": _COUNTED,

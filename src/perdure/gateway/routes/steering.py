@@ -155,8 +155,9 @@ async def _steer(call: Call, id: str, body: schemas.BulkRuns) -> dict[str, Any]:
 async def _matching(call: Call, body: schemas.BulkRuns) -> AsyncIterator[str]:
     statuses, before = _statuses(body), None
     while statuses:
+        which = body.filter
         page = await call.gateway.runtime.runs(
-            RunFilter(body.filter.agent, body.filter.session, statuses, before=before, limit=_PAGE)
+            RunFilter(which.agent, which.session, statuses, which.parent, before=before, limit=_PAGE)
         )
         for run in page:
             yield run.id

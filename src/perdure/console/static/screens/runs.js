@@ -191,4 +191,4 @@ function tell(action, items) {
 }
 
 const clean = (filter) =>
-  Object.fromEntries(Object.entries(filter).filter(([name, value]) => name !== "parent" && value && value.length));
+  Object.fromEntries(Object.entries(filter).filter(([, value]) => value && value.length));
