@@ -106,6 +106,7 @@ def test_a_link_is_good_once():
             path = await link(client, waiting)
             taps = await asyncio.gather(decide(client, path), decide(client, path, "reject"))
             assert sorted(answer.status_code for answer in taps) == [200, 410]
+            assert await site.store.documents("link") == []
             assert (await decide(client, path)).status_code == 410
             assert (await browser(client, "GET", path)).status_code == 410
 

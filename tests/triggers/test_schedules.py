@@ -151,6 +151,20 @@ def test_of_what_was_missed_at_most_the_newest_is_made_up_for(catch_up, made_up_
     play(scenario)
 
 
+def test_a_slot_of_half_a_minute_ago_was_missed_too():
+    """Nobody was up when it came: however short that was, it is the schedule that says what is made up for."""
+
+    async def scenario(site):
+        async with site.up() as (_, triggers):
+            await triggers.schedules.add("hourly", "noting", Cron("0 * * * *"))
+        await site.clock.advance(HOUR + 30)
+        async with site.up():
+            await site.clock.advance(LOOK_SECONDS + 1)
+            assert await runs(site) == []
+
+    play(scenario)
+
+
 def test_a_server_that_was_asleep_does_not_run_after_what_is_over():
     """Its machine slept for hours: that was no time in which it was up."""
 

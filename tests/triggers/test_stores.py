@@ -62,6 +62,8 @@ def test_every_event_is_told_once(store):
                 await receiver.got(2 * len(runs))
                 await runtime.idle()
             seen = Counter((event["subject"], event["type"]) for event in receiver.events)
-            assert seen == Counter({(run, f"dev.perdure.run.{type}"): 1 for run in runs for type in ("queued", "succeeded")})
+            assert seen == Counter(
+                {(run, f"dev.perdure.run.{type}"): 1 for run in runs for type in ("queued", "succeeded")}
+            )
 
     asyncio.run(main())

@@ -246,12 +246,12 @@ class Kernel:
     def new_run(
         self, agent: AnyAgent, input_json: str, *, id: str, session: str | None, parent: str | None = None,
         parent_step: int | None = None, priority: int | None = None, concurrency_key: str | None = None,
-        key: str | None = None, session_must_be_free: bool = False, near: str | None = None,
+        key: str | None = None, session_must_be_free: bool = False, near: str | None = None, begin: bool = True,
     ) -> NewRun:  # fmt: skip
         """A run to be created. It is born running when this node can move it at once, else queued.
 
         Without a `priority` it has its agent's; so has a child whose parent has none. `near`: the shard of whoever
-        creates it, with a commit of its own.
+        creates it, with a commit of its own. `begin`: it may be born running.
         """
         now = self.clock.now_us()
         if priority is None or (parent is not None and not priority):
@@ -262,7 +262,7 @@ class Kernel:
         named = "".join(f"{encode(name)}:{encode(value)}," for name, value in fields.items() if value is not None)
         events = [Event(id, 1, "run.queued", now, None, None, f'{{{named}"input":{input_json}}}')]
         status = RunStatus.QUEUED
-        at_once = session is None and not self.stopping and self.fence(shard) is not None
+        at_once = begin and session is None and not self.stopping and self.fence(shard) is not None
         at_once = at_once and (near is None or self.store.together(shard, near))
         if at_once and self.dispatcher.take(id, agent.name, concurrency_key):
             status = RunStatus.RUNNING

@@ -32,12 +32,13 @@ class Outbox:
 
     def enclose(self, transaction: Transaction) -> list[NewRun]:
         """Add to `transaction` the runs that tell of its events; gives them."""
+        home, sure = self._home(transaction)
         told = [
             self._kernel.new_run(
                 notice.agent, notice.input_json, id=notice.run, session=None, concurrency_key=notice.concurrency_key,
-                near=shard,
+                near=home, begin=sure,
             )
-            for agent, shard, event in _events(transaction)
+            for agent, event in _events(transaction)
             for notice in self._subscriptions.notices(agent, event)
         ]  # fmt: skip
         if told:
@@ -52,16 +53,28 @@ class Outbox:
             else:
                 self._kernel.not_written(new)
 
+    def _home(self, transaction: Transaction) -> tuple[str | None, bool]:
+        """A shard of the database that the transaction is committed in, where a store has several.
 
-def _events(transaction: Transaction) -> Iterator[tuple[str, str, Event]]:
-    """What happens with this transaction, each event with its agent and shard."""
+        And whether that is all: a run whose key lives there, and whose session elsewhere, may still be refused over there.
+        """
+        for new in transaction.create:
+            if new.run.idempotency_key is not None:
+                home = self._kernel.shard_of(new.run.agent, None, new.run.idempotency_key)
+                return home, self._kernel.store.together(home, new.run.shard)
+        if transaction.fence is not None:
+            return transaction.fence.shard, True
+        return (transaction.create[0].run.shard if transaction.create else None), True
+
+
+def _events(transaction: Transaction) -> Iterator[tuple[str, Event]]:
+    """What happens with this transaction, each event with its agent."""
     if transaction.fence is not None:
-        shard = transaction.fence.shard
-        agent = shard.rpartition(":")[0]
+        agent = transaction.fence.shard.rpartition(":")[0]
         for event in transaction.events:
-            yield agent, shard, event
+            yield agent, event
     for new in transaction.create:
         if new.run.status in _NEW:
             for event in new.events:
                 if event.type in _BEGINNINGS:
-                    yield new.run.agent, new.run.shard, event
+                    yield new.run.agent, event

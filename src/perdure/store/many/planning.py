@@ -137,9 +137,16 @@ class Planner:
         keys = sum(other.run.idempotency_key is not None for other in work.create)
         if replace(work, fence=None, create=()) != Transaction(signals=[], consume=[]) or keys > 1:
             raise ValueError(f"run {run.id} has an idempotency key: it is created by a transaction of its own")
-        # What tells of it goes along, and is posted too: only the claim is made here.
-        post = [self._parcel(created, "") for created in work.create]
-        return Plan(place, Transaction(exchange=Exchange(notes=[note], post=post)), keyed=new)
+        # What tells of it goes along: made here, where it lives here.
+        here = [
+            other
+            for other in work.create
+            if other is not new and other.run.shard not in away and self._places.of(other.run.shard) == place
+        ]
+        for other in here:
+            self._finding.remember(other.run)
+        post = [self._parcel(other, "") for other in work.create if other not in here]
+        return Plan(place, Transaction(create=here, exchange=Exchange(notes=[note], post=post)), keyed=new)
 
     def _split(self, work: Transaction, place: int, away: Collection[str], late: Collection[int] = ()) -> Plan:
         """What is committed in `place`, and what is posted there: all that lives elsewhere, and the signals `late`."""
