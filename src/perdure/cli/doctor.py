@@ -24,7 +24,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @json_option
 def doctor(store: str, *, as_json: bool) -> int:
     """Check this machine and the store; every finding comes with its remedy. Ends with 1 when something fails."""
-    findings = [*_machine(), *_store(store)]
+    findings = examine(store)
     if as_json:
         print_json([finding.as_json() for finding in findings])
     else:
@@ -34,6 +34,11 @@ def doctor(store: str, *, as_json: bool) -> int:
             if finding.remedy is not None:
                 click.echo(f"{'':19}{finding.remedy}")
     return exits.FAILED if any(finding.verdict == "fail" for finding in findings) else exits.OK
+
+
+def examine(store: str) -> list[Finding]:
+    """Everything there is to find."""
+    return [*_machine(), *_store(store)]
 
 
 def _machine() -> Iterator[Finding]:

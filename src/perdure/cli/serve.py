@@ -210,7 +210,7 @@ class _Server:
         async with runtime:
             gateway = Gateway(
                 runtime, self._settings, sections=[*SECTIONS, pages], store_name=shown(self._store),
-                issuer=self._issuer(runtime), triggers=triggers,
+                issuer=self._issuer(runtime), triggers=triggers, examine=self._examine,
             )  # fmt: skip
             with stop_signals() as stopped:
                 async with triggers, serving(gateway, self._listening, self._tls) as server:
@@ -242,6 +242,11 @@ class _Server:
         triggers = Triggers(runtime, courier)
         triggers.tell()
         return runtime, triggers
+
+    def _examine(self) -> list[dict[str, Any]]:
+        from perdure.cli.doctor import examine
+
+        return [finding.as_json() for finding in examine(self._store)]
 
     def _issuer(self, runtime: Runtime) -> Issuer | None:
         if self._oidc is None:

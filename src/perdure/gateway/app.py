@@ -8,7 +8,7 @@ problem details; what nobody expected is logged here and tells the caller nothin
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,6 +23,7 @@ from perdure.gateway.body import read_body, read_json
 from perdure.gateway.endpoint import NO_BODY, Answer, Call, Endpoint, Section
 from perdure.gateway.events import Streams
 from perdure.gateway.guard import SECURITY_HEADERS, check_host, check_intent, check_origin
+from perdure.gateway.health import Health
 from perdure.gateway.problems import Problem, problem_of
 from perdure.gateway.routing import Routes, is_text, variables
 from perdure.gateway.settings import GatewaySettings
@@ -41,12 +42,14 @@ class Gateway:
 
     sections: what can be asked for (`perdure.gateway.routes.SECTIONS`, and the console's). issuer: somebody else who says
     who callers are. store_name: how the store is shown to people: without passwords. triggers: those of `runtime`, which
-    whoever serves starts and stops; left out, they can be defined here, and nothing comes of them here.
+    whoever serves starts and stops; left out, they can be defined here, and nothing comes of them here. examine: looks at
+    machine and store as `perdure doctor` does; it may take a while, and is called in a thread.
     """
 
     def __init__(
         self, runtime: Runtime, settings: GatewaySettings | None = None, *, sections: Iterable[Section],
         issuer: Issuer | None = None, store_name: str = "", triggers: Triggers | None = None,
+        examine: Callable[[], list[dict[str, Any]]] | None = None,
     ) -> None:  # fmt: skip
         self.runtime = runtime
         self.settings = settings or GatewaySettings()
@@ -56,6 +59,7 @@ class Gateway:
         self.streams = Streams(runtime)
         self.triggers = triggers or Triggers(runtime)
         self.shown = Shown(runtime)
+        self.health = Health(runtime.kernel.clock, examine)
         self._routes = Routes(endpoint for section in self.sections for endpoint in section.endpoints)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -46,7 +46,8 @@ async def overview(call: Call) -> Answer:
     stuck = await runtime.runs(RunFilter(statuses=(RunStatus.QUARANTINED,), limit=_FEW))
     waiting = await runtime.runs(RunFilter(statuses=(RunStatus.WAITING,), limit=_COUNTED))
     unknown = [run for run in waiting if _in_doubt(run.wait)]
-    active = await runtime.runs(RunFilter(statuses=_ACTIVE, limit=_FEW))
+    moving = await runtime.runs(RunFilter(statuses=_ACTIVE, limit=_FEW * 5))
+    active = [run for run in moving if not run.agent.startswith("perdure.")][:_FEW]  # our own have a page of their own
     counts = {
         status: len(await runtime.store.runs(RunFilter(statuses=(status,), limit=_COUNTED))) for status in RunStatus
     }
@@ -72,12 +73,12 @@ async def changes(call: Call) -> ASGIApp:
 
 @server.get("/v1/system", scope=Scope.VIEWER, answers=schemas.System)
 async def system(call: Call) -> Answer:
-    """Nodes, shards, and what waits in them."""
+    """Nodes, shards, what waits in them, and what `perdure doctor` finds."""
     runtime = call.gateway.runtime
     standing = await Standing.look(runtime.store, runtime.kernel.clock)
     return Answer({
         "version": VERSION, "mode": call.gateway.settings.mode, "store": call.gateway.store_name,
-        "node": runtime.kernel.node, **standing.as_json(shards=True),
+        "node": runtime.kernel.node, **standing.as_json(shards=True), "checks": await call.gateway.health.checks(),
     })  # fmt: skip
 
 
