@@ -66,6 +66,44 @@ def test_one_tap_approves_the_action_as_the_one_it_was_made_for():
     play(scenario)
 
 
+def test_the_action_is_changed_before_it_is_approved():
+    """On the page; what is done is what was approved, and what does not fit leaves the link as good as before."""
+
+    async def scenario(site):
+        async with served(site) as (client, runtime, _):
+            run, waiting = await ask(runtime)
+            path = await link(client, waiting)
+            fields = {"arg.account": "<b>ACME</b>", "arg.euros": "a lot"}
+            for wrong in (fields, {**fields, "arg.euros": '"9"'}, {**fields, "arg.euros": "9", "arg.more": "1"}):
+                refused = await decide(client, path, **wrong)
+                assert refused.status_code == 422, refused.text
+            done = await decide(client, path, **{**fields, "arg.euros": "9"})
+            assert "approved with your changes" in done.text
+            await settle()
+            granted = [event.data for event in await runtime.journal(run.id) if event.type == "approval.granted"]
+            assert granted[0]["args"] == {"account": "<b>ACME</b>", "euros": 9}
+
+    play(scenario)
+
+
+def test_days_later_on_a_phone():
+    """The process was not even running in between: a link that is good for a week decides on the fourth day."""
+
+    async def scenario(site):
+        async with served(site) as (client, runtime, _):
+            run, waiting = await ask(runtime)
+            path = await link(client, waiting, expires_seconds=7 * 86_400)
+        await site.clock.advance(3 * 86_400)
+        async with served(site) as (client, runtime, _):
+            assert (await browser(client, "GET", path)).status_code == 200
+            await decide(client, path, **{"arg.euros": "10"})
+            assert await (await runtime.run(run.id)).result(timeout=10)
+            granted = [event.data for event in await runtime.journal(run.id) if event.type == "approval.granted"]
+            assert granted[0]["args"]["euros"] == 10
+
+    play(scenario)
+
+
 def test_one_tap_rejects_it():
     """With the note that the agent sees; who made the link stands for whom it was made for, if nobody was named."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from perdure.agents.approval import action_hash
 from perdure.errors import AlreadySettled, InvalidInput, NotFound
+from perdure.governance.answers import check_answer
 from perdure.runtime import Runtime
 from perdure.store.contract import Ask, Document
 from perdure.values.clock import iso
@@ -88,14 +89,21 @@ class Links:
             ask, detail["action"], detail["args"], data["by"], document.expires or 0, document.id, document.version
         )
 
-    async def decide(self, token: str, *, approve: bool, note: str | None = None) -> Link:
-        """Approve or reject, once. Raises DeadLink, AlreadySettled."""
+    async def decide(
+        self, token: str, *, approve: bool, edit: dict[str, Any] | None = None, note: str | None = None
+    ) -> Link:
+        """Approve (with `edit`: with other arguments, by name) or reject, once.
+
+        Raises DeadLink, AlreadySettled, and InvalidInput for an edit that does not fit: the link is then as good as before.
+        """
         link = await self.look(token)
+        if edit:
+            check_answer(link.ask.id, decode(link.ask.detail).get("schema"), {**link.args, **edit})
         # Whoever takes it away decides; should the store fail right after, nothing was decided and the link is lost.
         if not await self._store.drop_document(KIND, link.id, link.version):
             raise DeadLink("this link was used just now")
         if approve:
-            await self._runtime.approve(link.ask.id, by=link.by, note=note)
+            await self._runtime.approve(link.ask.id, edit=edit, by=link.by, note=note)
         else:
             await self._runtime.reject(link.ask.id, by=link.by, note=note)
         return link

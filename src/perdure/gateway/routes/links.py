@@ -14,17 +14,20 @@ from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from perdure.errors import AlreadySettled
+from perdure.errors import AlreadySettled, InvalidInput
 from perdure.gateway import trigger_schemas
 from perdure.gateway.access.principal import Scope
 from perdure.gateway.endpoint import Answer, Call, Section
 from perdure.gateway.problems import Problem
 from perdure.triggers.links import DeadLink, Link
 from perdure.values.clock import iso
+from perdure.values.json import decode
 
 links = Section("Approval links", "Links that are good for one decision about one exact action, without a login.")
 
 _FORM = "application/x-www-form-urlencoded"
+#: What the names of the fields begin with that hold arguments.
+_ARGUMENT = "arg."
 #: The page's form has to say where it comes from, so unlike other pages this one may; only ever to this server.
 _HEADERS = {"Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
 
@@ -59,37 +62,63 @@ async def show_link(call: Call) -> ASGIApp:
 
 
 @links.post(
-    "/a/{token}", scope=None, body=bytes, takes=_FORM, answers={200: "text/html", 410: "text/html"}, problems=(415, 422)
+    "/a/{token}", scope=None, body=bytes, takes=_FORM, problems=(415,),
+    answers={200: "text/html", 410: "text/html", 422: "text/html"},
 )  # fmt: skip
 async def decide_link(call: Call) -> ASGIApp:
     """Approve or reject; the link is used up by it."""
     # The guard has compared it with our own; here it must be there.
     if call.header("origin") is None:
         raise Problem(403, "a decision is sent by the link's own page", error="Forbidden")
-    form = _form(call)
+    found, form, given = call.gateway.triggers.links, *_form(call)
     approve = form.decision == "approve"
     try:
-        link = await call.gateway.triggers.links.decide(call.path["token"], approve=approve, note=form.note or None)
+        edit = _changed(await found.look(call.path["token"]), given) if approve else None
+        link = await found.decide(call.path["token"], approve=approve, edit=edit, note=form.note or None)
     except (DeadLink, AlreadySettled) as error:
         return _dead(call, str(error))
-    said = "approved" if approve else "rejected"
+    except InvalidInput as error:
+        return _page("That does not fit", f"<p class='done'>{_text(str(error))}. Go back and change it.</p>", 422)
+    said = ("approved with your changes" if edit else "approved") if approve else "rejected"
     return _page(
         f"{said.capitalize()}", f"<p class='done'>{_text(link.action)} is {said}. You may close this page.</p>"
     )
 
 
-def _form(call: Call) -> trigger_schemas.LinkForm:
+def _form(call: Call) -> tuple[trigger_schemas.LinkForm, dict[str, str]]:
+    """The decision, and the arguments as the form's fields say them."""
     if (call.header("content-type") or "").partition(";")[0].strip().lower() != _FORM:
         raise Problem(415, f"the page sends {_FORM}")
     try:
         pairs = parse_qsl(
-            call.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=10
+            call.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=200
         )
-        return trigger_schemas.LinkForm.model_validate(dict(pairs))
+        given = {name[len(_ARGUMENT) :]: value for name, value in pairs if name.startswith(_ARGUMENT)}
+        said = {name: value for name, value in pairs if not name.startswith(_ARGUMENT)}
+        return trigger_schemas.LinkForm.model_validate(said), given
     except (ValueError, ValidationError):
         raise Problem(
             422, "the form has a decision (approve or reject) and perhaps a note", error="InvalidInput"
         ) from None
+
+
+def _changed(link: Link, given: dict[str, str]) -> dict[str, Any]:
+    """The arguments that were changed on the page, by name. Raises InvalidInput."""
+    changed: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in link.args:
+            raise InvalidInput(f"{link.action} has no argument {name!r}")
+        plain = text.replace("\r\n", "\n")  # a form's own line ends
+        if plain != _json(link.args[name]):
+            changed[name] = plain if isinstance(link.args[name], str) else _value(name, plain)
+    return changed
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return decode(text)
+    except ValueError:
+        raise InvalidInput(f"{name} is no JSON: {text[:100]!r}") from None
 
 
 def _dead(call: Call, why: str) -> Response:
@@ -105,12 +134,24 @@ def _question(link: Link) -> str:
     session = f", session {_text(ask.session)}" if ask.session is not None else ""
     return f"""<p class="who">{_text(ask.agent)}{session} wants to do this, and waits for you:</p>
 {title}<dl>{rows}</dl>
-<form method="post"><label for="note">Note (the agent sees it)</label>
+<form method="post">{_fields(link)}<label for="note">Note (the agent sees it)</label>
 <textarea id="note" name="note" maxlength="10000" rows="3"></textarea>
 <button class="yes" name="decision" value="approve">Approve</button>
 <button class="no" name="decision" value="reject">Reject</button></form>
 <p class="small">For exactly this action, once, as {_text(link.by)}. The link is good until {iso(link.expires)[:16]}Z.
 Run {_text(ask.run)}.</p>"""
+
+
+def _fields(link: Link) -> str:
+    """A field for each argument: what is approved is what they say."""
+    if not isinstance(link.args, dict) or not link.args:
+        return ""
+    fields = "".join(
+        f'<label for="arg-{number}">{_text(name)}</label>'
+        f'<textarea id="arg-{number}" name="{_text(_ARGUMENT + name)}" rows="1">{escape(_json(value))}</textarea>'
+        for number, (name, value) in enumerate(link.args.items())
+    )
+    return f"<details><summary>Change it first</summary>{fields}</details>"
 
 
 def _json(value: Any) -> str:
@@ -141,6 +182,8 @@ h1 { font-size: 1.5rem; line-height: 1.2; margin: 0 0 .5rem; overflow-wrap: anyw
 .who, .small { opacity: .75 } .small { font-size: .8rem; margin-top: 2rem; overflow-wrap: anywhere }
 dl { border: 1px solid var(--line); border-radius: .75rem; padding: .25rem 1rem; margin: 1.25rem 0 }
 dt { font-size: .8rem; opacity: .75; margin-top: .75rem } dd { margin: 0 0 .75rem }
+details { margin: 0 0 1rem } summary { cursor: pointer; padding: .5rem 0 }
+details label { margin-top: .5rem }
 pre { margin: 0; font: 15px/1.45 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere }
 label { display: block; font-size: .8rem; opacity: .75 }
 textarea { width: 100%; font: inherit; padding: .6rem; border: 1px solid var(--line); border-radius: .5rem;
