@@ -407,18 +407,22 @@ class RunHandle(Generic[R]):
 
     async def _result(self) -> R:
         end = await self._runtime.kernel.followers.end(self.id)
+        while end.type == "run.continued":
+            end = await self._runtime.kernel.followers.end(end.data["run"])
         data = end.data
         match end.type:
-            case "run.continued":
-                following: RunHandle[R] = await self._runtime.run(data["run"])
-                return await following.result()
             case "run.failed":
                 error = data["error"]
-                raise RunFailed(f"{error['type']}: {error['message']}", type=error["type"], run=self.id)
+                raise RunFailed(f"{error['type']}: {error['message']}", type=error["type"], run=end.run)
             case "run.cancelled":
-                raise RunCancelled(f"{self.id} was cancelled" + (f": {data['reason']}" if data.get("reason") else ""))
-        result: R = self._agent.signature.decode_result(data["result"]) if self._agent is not None else data["result"]
+                raise RunCancelled(f"{end.run} was cancelled" + (f": {data['reason']}" if data.get("reason") else ""))
+        agent = self._agent if end.run == self.id else await self._agent_of(end.run)
+        result: R = agent.signature.decode_result(data["result"]) if agent is not None else data["result"]
         return result
+
+    async def _agent_of(self, id: str) -> AnyAgent | None:
+        run = await self._runtime.find(id)
+        return self._runtime.agents.get(run.agent, run.version)
 
 
 class AgentSet:

@@ -48,7 +48,8 @@ def _jwk(key):
 def token(key=KEY, kid="k1", algorithm="RS256", **claims):
     """A token; claims that are None are left out."""
     usual = {
-        "iss": ISSUER, "aud": AUDIENCE, "sub": "u1", "email": "ann@example.com", "exp": time.time() + 60,
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "u1", "email": "ann@example.com",
+        "email_verified": True, "exp": time.time() + 60,
         "scope": "openid perdure:viewer perdure:approver",
     }  # fmt: skip
     given = {name: value for name, value in {**usual, **claims}.items() if value is not None}

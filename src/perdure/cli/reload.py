@@ -18,6 +18,7 @@ from perdure.cli.output import note, paint
 _LOOK_SECONDS = 0.4
 #: Names the socket's descriptor to the process that follows.
 _SOCKET = "PERDURE_DEV_SOCKET"
+_RELOADED = "PERDURE_DEV_RELOADED"
 _CHECK = "import sys; from perdure.cli.load import load_agents; load_agents(sys.argv[1])"
 
 
@@ -33,18 +34,34 @@ async def until_changed(file: Path, folder: Path) -> None:
                 return
 
 
+async def until_loads(file: Path, folder: Path) -> None:
+    """Return when `file` loads as it is now: it may have been saved once more while the node was stopping."""
+    while not await _loads(file):
+        await until_changed(file, folder)
+
+
 def restart(listening: socket.socket) -> NoReturn:
     """Begin anew: the same command in this process's place, on the same socket."""
     listening.set_inheritable(True)
     os.environ[_SOCKET] = str(listening.fileno())
+    os.environ[_RELOADED] = "1"
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "perdure", *sys.argv[1:], "--no-open"])  # noqa: S606 - our own command
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command
 
 
 def inherited_socket() -> socket.socket | None:
     """The socket that the process before this one handed over, or None."""
     descriptor = os.environ.pop(_SOCKET, None)
-    return None if descriptor is None else socket.socket(fileno=int(descriptor))
+    if descriptor is None:
+        return None
+    found = socket.socket(fileno=int(descriptor))
+    found.set_inheritable(False)  # whatever agents start must not keep the port
+    return found
+
+
+def reloaded() -> bool:
+    """True in a process that took the place of another: its page is open already."""
+    return os.environ.get(_RELOADED) == "1"
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
@@ -63,7 +80,7 @@ def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 async def _loads(file: Path) -> bool:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _CHECK, str(file), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        sys.executable, "-P", "-c", _CHECK, str(file), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
     )
     _, errors = await process.communicate()
     if process.returncode:

@@ -59,15 +59,15 @@ def dev(
     process starts again on the new code: runs go on where they were, or are parked and say exactly which step differs.
     Ctrl-C stops it; nothing is lost. --json prints one line, {"url": ..., "token": ...}, when it is ready.
     """
-    from perdure.cli.reload import inherited_socket
+    from perdure.cli.reload import inherited_socket, reloaded
     from perdure.gateway.settings import GatewaySettings
 
-    loaded, token = load_agents(file or _welcome()), os.environ.get("PERDURE_TOKEN") or _own_token(store)
+    loaded, token = load_agents(file or _welcome()), _given_token() or _own_token(store)
     listening = inherited_socket() or _bound("127.0.0.1", port, others=_PORTS if port is None else 0)
     port = listening.getsockname()[1]
     settings = GatewaySettings(mode="dev", port=port, public_url=f"http://127.0.0.1:{port}", token=token)
     server = _Server(loaded, store, settings, listening, ray=ray, welcome=file is None)
-    opened = sys.stdout.isatty() if open_page is None else open_page
+    opened = (sys.stdout.isatty() if open_page is None else open_page) and not reloaded()
     return execute(server.dev(open_page=opened, reload=not no_reload, as_json=as_json))
 
 
@@ -123,13 +123,11 @@ def serve(
             f"keys would travel in the clear to {host}: give --tls-cert and --tls-key, or --plain-http where a proxy in "
             f"front of this has TLS"
         )
-    loaded, token = load_agents(file), os.environ.get("PERDURE_TOKEN") or None
-    if token is not None and len(token) < _TOKEN_LEAST:
-        raise InvalidSetting(f"PERDURE_TOKEN has {len(token)} characters; an admin's key needs at least {_TOKEN_LEAST}")
+    loaded, token = load_agents(file), _given_token()
     listening = _bound(host, port)
     url = (public_url or f"{'https' if tls else 'http'}://{_shown_host(host)}:{listening.getsockname()[1]}").rstrip("/")
     settings = GatewaySettings(
-        hosts=tuple(dict.fromkeys((*map(str.lower, names), *LOOPBACK))), public_url=f"{url}{_checked_prefix(prefix)}",
+        hosts=tuple(dict.fromkeys((*map(str.lower, names), *LOOPBACK))), public_url=url if url.endswith(_checked_prefix(prefix)) else f"{url}{_checked_prefix(prefix)}",
         prefix=_checked_prefix(prefix), tls=url.startswith("https:"), token=token,
     )  # fmt: skip
     oidc = (oidc_issuer, oidc_audience) if oidc_issuer is not None and oidc_audience is not None else None
@@ -162,7 +160,7 @@ class _Server:
 
     async def dev(self, *, open_page: bool, reload: bool, as_json: bool) -> int:
         """Until Ctrl-C; starts the process again when a file changes."""
-        from perdure.cli.reload import restart, until_changed
+        from perdure.cli.reload import restart, until_changed, until_loads
         from perdure.gateway.access.principal import Principal, Scope
 
         async def greet(gateway: Gateway) -> None:
@@ -176,6 +174,7 @@ class _Server:
         file = Path(self._loaded.file)
         changed = partial(until_changed, file, self._folder) if reload else None
         if await self._until_stopped(greet, changed):
+            await until_loads(file, self._folder)
             note("the code has changed: starting again on it")
             restart(self._listening)
         return exits.OK
@@ -214,13 +213,17 @@ class _Server:
             )  # fmt: skip
             with stop_signals() as stopped:
                 async with triggers, serving(gateway, self._listening, self._tls) as server:
-                    await greet(gateway)
-                    edited = await _first(runtime, stopped, server, changed)
-                    gateway.streams.close()
+                    try:
+                        await greet(gateway)
+                        edited = await _first(runtime, stopped, server, changed)
+                    finally:
+                        gateway.streams.close()
+                if not edited:
+                    self._listening.close()  # who comes now is refused, instead of waiting for nobody
                 if stopped.is_set():
                     note("stopping: steps under way get time to finish; Ctrl-C again does not wait for them")
                 await runtime.stop()
-        return edited
+            return edited and not stopped.is_set()
 
     def _node(self) -> tuple[Runtime, Triggers]:
         """The node, with the agent that delivers to webhooks beside those of the file."""
@@ -266,12 +269,19 @@ class _Server:
             click.echo(f"  curl   curl -H 'Authorization: Bearer {token}' {url}/v1/runs")
             click.echo("  stop   Ctrl-C (nothing is lost; the same command goes on)\n")
         if open_page:
-            import webbrowser
-
-            webbrowser.open(page)
+            _open(page)
 
     def _names(self) -> str:
         return ", ".join(dict.fromkeys(agent.name for agent in self._loaded.agents))
+
+
+def _open(page: str) -> None:
+    """Show the page, where there is a screen: a browser in the terminal would wait for the server that waits for it."""
+    import threading
+    import webbrowser
+
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
 
 async def _first(runtime: Runtime, stopped: asyncio.Event, server: asyncio.Task[None], changed: Any) -> bool:
@@ -304,6 +314,13 @@ def _bound(host: str, port: int | None, *, others: int = 0) -> socket.socket:
 def _welcome() -> str:
     """The file of an agent for who has none yet."""
     return str(Path(perdure.__file__).parent / "demo" / "welcome.py")
+
+
+def _given_token() -> str | None:
+    token = os.environ.get("PERDURE_TOKEN") or None
+    if token is not None and len(token) < _TOKEN_LEAST:
+        raise InvalidSetting(f"PERDURE_TOKEN has {len(token)} characters; an admin's key needs at least {_TOKEN_LEAST}")
+    return token
 
 
 def _own_token(store: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,11 +20,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from perdure.errors import NotJsonError
 from perdure.gateway.access.access import Access, Issuer
 from perdure.gateway.access.principal import NOBODY, Principal
-from perdure.gateway.body import read_body, read_json
+from perdure.gateway.body import PUBLIC_BODY_BYTES, read_body, read_json
 from perdure.gateway.endpoint import NO_BODY, Answer, Call, Endpoint, Section
 from perdure.gateway.events import Streams
 from perdure.gateway.guard import SECURITY_HEADERS, check_host, check_intent, check_origin
 from perdure.gateway.health import Health
+from perdure.gateway.openapi import describe, describe_in_words
 from perdure.gateway.problems import Problem, problem_of
 from perdure.gateway.routing import Routes, is_text, variables
 from perdure.gateway.settings import GatewaySettings
@@ -62,6 +64,16 @@ class Gateway:
         self.health = Health(runtime.kernel.clock, examine)
         self._routes = Routes(endpoint for section in self.sections for endpoint in section.endpoints)
 
+    @cached_property
+    def description(self) -> str:
+        """The OpenAPI document, as text."""
+        return encode(describe(self.sections, self.settings.prefix))
+
+    @cached_property
+    def description_in_words(self) -> str:
+        """The same as a page."""
+        return describe_in_words(self.sections)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection's request."""
         if scope["type"] == "websocket":
@@ -76,8 +88,8 @@ class Gateway:
             await response(scope, receive, out)
         except Exception as error:
             problem = problem_of(error)
-            if problem.status >= 500 and problem.error == "Unexpected":
-                log.exception("%s %s", scope["method"], scope["path"])
+            if problem.status >= 500:
+                log.error("%s %s: %s", scope["method"], _shown_path(scope["path"]), problem.error, exc_info=error)
             if out.started:
                 raise
             await problem.response()(scope, receive, out)
@@ -92,6 +104,8 @@ class Gateway:
         endpoint, values = self._find(method, path)
         # What there is, and what not, is told only to who is known.
         public = isinstance(endpoint, Endpoint) and endpoint.scope is None
+        if public:
+            self.access.take_public(_address(scope))
         principal = NOBODY if public else await self._known(method, scope, headers, out)
         if isinstance(endpoint, Problem):
             raise endpoint
@@ -124,8 +138,7 @@ class Gateway:
         return endpoint, values
 
     async def _known(self, method: str, scope: Scope, headers: dict[bytes, bytes], out: _Sender) -> Principal:
-        address = scope["client"][0] if scope.get("client") else "?"
-        principal = await self.access.authenticate(headers, address)
+        principal = await self.access.authenticate(headers, _address(scope))
         if principal.via == "cookie":
             check_intent(method, headers)
         room = self.access.take(principal)
@@ -139,13 +152,26 @@ class Gateway:
     async def _body(self, endpoint: Endpoint, headers: dict[bytes, bytes], receive: Receive) -> Any:
         if endpoint.body is None:
             return None
-        body = await read_body(receive, headers, self.settings.body_bytes)
+        most = (
+            self.settings.body_bytes if endpoint.scope is not None else min(self.settings.body_bytes, PUBLIC_BODY_BYTES)
+        )
+        body = await read_body(receive, headers, most)
         if endpoint.body is bytes:
             return body
         if not body and endpoint.body_optional:
             return NO_BODY if endpoint.body is object else endpoint.body()
         value = read_json(body, headers.get(b"content-type", b"").decode("latin-1"))
         return value if endpoint.body is object else _validated(endpoint.body, value, 422, "the body")
+
+
+def _address(scope: Scope) -> str:
+    return str(scope["client"][0]) if scope.get("client") else "?"
+
+
+def _shown_path(path: str) -> str:
+    """A path as a log may keep it: without the token of an approval link."""
+    head, separator, _ = path.partition("/a/")
+    return f"{head}{separator}..." if separator else path
 
 
 class _Sender:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +29,8 @@ _TAIL_EVENTS = 1_000
 _BEAT_SECONDS = 15.0
 #: News of all runs are told at most this often.
 _CHANGES_SECONDS = 0.2
+#: More runs than this are not named: a reader that is away for long costs no more than that.
+_NAMED_MOST = 1_000
 _HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
 _RETRY = b"retry: 1000\n\n"
 
@@ -52,8 +54,10 @@ class Streams:
         self._runtime = runtime
         self._tails: dict[str, _Tail] = {}
         self._changes: set[_Changes] = set()
+        #: open asks, and when they were counted
+        self._asks, self._counted = 0, -_CHANGES_SECONDS
         #: the server is about to end
-        self.closing = False
+        self.closed = asyncio.Event()
         runtime.kernel.followers.watchers.append(self._published)
         runtime.kernel.followers.listeners.append(self._elsewhere)
 
@@ -64,7 +68,9 @@ class Streams:
             tail = self._tails.get(run)
             if tail is None:
                 tail = self._tails[run] = _Tail(run, self._runtime)
-                tail.ended = self.closing  # or a reader who comes back too soon would keep the server from ending
+                tail.ended = (
+                    self.closed.is_set()
+                )  # or a reader who comes back too soon would keep the server from ending
             tail.readers += 1
             try:
                 await _stream(receive, send, hold, _Reader(tail, after, types, self._runtime))
@@ -80,8 +86,8 @@ class Streams:
         """The application that tells which runs have changed, coalesced."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            changes = _Changes(self._runtime)
-            changes.over = self.closing
+            changes = _Changes(self._open_asks)
+            changes.over = self.closed.is_set()
             self._changes.add(changes)
             try:
                 await _stream(receive, send, hold, changes)
@@ -92,11 +98,19 @@ class Streams:
 
     def close(self) -> None:
         """End all streams: readers come back to wherever the server is then."""
-        self.closing = True
+        self.closed.set()
         for tail in self._tails.values():
             tail.end()
         for changes in self._changes:
             changes.end()
+
+    async def _open_asks(self) -> int:
+        """How many asks are open (at most 1,000), counted once for all who want to know."""
+        now = asyncio.get_running_loop().time()
+        if now - self._counted >= _CHANGES_SECONDS:
+            self._counted = now
+            self._asks = len(await self._runtime.store.asks(limit=1000))
+        return self._asks
 
     def _published(self, run: str, events: list[Event]) -> None:
         tail = self._tails.get(run)
@@ -166,7 +180,7 @@ class _Connection:
     async def wait(self, news: asyncio.Future[None]) -> bytes:
         """Return when there are news, or what is to be sent meanwhile."""
         self._woken = self._loop.create_future()
-        if self.closed:
+        if self.closed or news.done():
             return b""
         if news is not self._watched:
             self._watched = news
@@ -258,16 +272,20 @@ class _Tail:
             self._reading = asyncio.create_task(self._read_on(), name=f"perdure: tail of {self.run}")
 
     async def _read_on(self) -> None:
-        with suppress(StoreError):  # readers read for themselves, and say so if they cannot either
+        try:
             while self._again:
                 self._again = False
                 while self.pieces:
                     last = self.pieces[-1].seq
                     events = await self._store.events(self.run, last, _PAGE)
-                    if not events or self.pieces[-1].seq != last:
+                    if not events:
                         break
-                    self._add(events)
-        self._tell()
+                    if self.pieces[-1].seq == last:
+                        self._add(events)
+        except StoreError:
+            self.pieces.clear()  # so that readers ask the store for themselves, and end where it does not answer
+        if not self.pieces:
+            self._tell()
 
 
 class _Reader(_Source):
@@ -278,7 +296,6 @@ class _Reader(_Source):
         self._after = after
         self._types = types
         self._store = runtime.store
-        self._whole = False
 
     def news(self) -> asyncio.Future[None]:
         return self._tail.news
@@ -296,7 +313,9 @@ class _Reader(_Source):
             return b""
         self._after = pieces[-1].seq
         self.over = pieces[-1].type in TERMINAL
-        return b"".join(piece.text for piece in pieces if matches(piece.type, self._types)) or await self.more()
+        text = b"".join(piece.text for piece in pieces if matches(piece.type, self._types))
+        # Who wants only some types still hears how far it is: an id without data is remembered, and shown to nobody.
+        return text if matches(pieces[-1].type, self._types) else text + f"id: {self._after}\n\n".encode()
 
     def _shared(self) -> list[_Piece] | None:
         """What the tail has after this position; None when the store has to be asked."""
@@ -310,8 +329,8 @@ class _Reader(_Source):
 class _Changes(_Source):
     """Which runs have changed since it was last told."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, open_asks: Callable[[], Awaitable[int]]) -> None:
+        self._open_asks = open_asks
         self._runs: set[str] = set()
         self._any = True
         self._told = -_CHANGES_SECONDS
@@ -319,7 +338,7 @@ class _Changes(_Source):
 
     def changed(self, run: str | None) -> None:
         """A run has more in its journal; None: some run has."""
-        if run is not None:
+        if run is not None and len(self._runs) < _NAMED_MOST:
             self._runs.add(run)
         self._any = True
         if not self._news.done():
@@ -343,8 +362,7 @@ class _Changes(_Source):
         await asyncio.sleep(max(0.0, self._told + _CHANGES_SECONDS - loop.time()))
         self._told, self._any = loop.time(), False
         runs, self._runs = sorted(self._runs), set()
-        asks = await self._runtime.store.asks(limit=1000)
-        data = encode({"runs": runs, "asks": len(asks)})
+        data = encode({"runs": runs if len(runs) < _NAMED_MOST else [], "asks": await self._open_asks()})
         return f"event: change\ndata: {data}\n\n".encode()
 
 

@@ -69,7 +69,10 @@ def _split(host: str) -> tuple[str, str | None]:
 
 
 def _is_ours(origin: str, host: str, *, tls: bool) -> bool:
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     return parts.netloc.lower() == host and parts.scheme in (("https",) if tls else ("http", "https"))
 
 

@@ -78,8 +78,11 @@ def problem_of(error: Exception) -> Problem:
             "something unexpected went wrong here; the server's log has it. Nothing acknowledged is lost: try again"
         )
         return Problem(500, detail, error="Unexpected")
-    again = {"Retry-After": "1"} if status == 503 else None
-    return Problem(status, str(error), error=type(error).__name__, headers=again)
+    if status == 503:
+        # Its own words name servers and files.
+        detail = "the store does not answer just now; nothing acknowledged is lost: try again"
+        return Problem(status, detail, error=type(error).__name__, headers={"Retry-After": "1"})
+    return Problem(status, str(error), error=type(error).__name__)
 
 
 def _dashed(name: str) -> str:

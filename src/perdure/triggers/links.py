@@ -68,7 +68,7 @@ class Links:
         if ask.status != "open":
             raise AlreadySettled(f"{ask.id} is {ask.status} already")
         token, expires = secrets.token_urlsafe(32), self._clock.now_us() + round(expires_seconds * 1e6)
-        data = {"ask": ask.id, "hash": _hash_of(ask), "by": to or f"{by} (by link)"}
+        data = {"ask": ask.id, "hash": _hash_of(ask), "by": f"{to} (by link of {by})" if to else f"{by} (by link)"}
         await self._store.put_document(Document(KIND, _digest(token), encode(data), 0, expires))
         return token, iso(expires)
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from perdure.errors import NotFound, StoreError
-from perdure.gateway.access.keys import Keys
+from perdure.gateway.access.keys import Key, Keys
 from perdure.gateway.access.logins import Logins
 from perdure.gateway.access.principal import Principal, Scope
 from perdure.gateway.access.rates import Rates, Room
@@ -24,9 +26,14 @@ from perdure.gateway.settings import GatewaySettings
 from perdure.store.contract import Store
 from perdure.values.clock import Clock
 
+log = logging.getLogger("perdure.gateway")
+
 #: For how long a verified caller is believed, and how often open streams ask.
 _BELIEVED_SECONDS = 2.0
 _BELIEVED_MOST = 10_000
+#: Requests of one address for what anybody may ask for: the console is seventy files.
+_PUBLIC_PER_SECOND = 100.0
+_PUBLIC_AT_ONCE = 2_000
 
 
 class Issuer(Protocol):
@@ -44,12 +51,15 @@ class Access:
         self.logins = Logins(
             store, clock, code_seconds=settings.code_seconds, login_seconds=settings.login_seconds
         )  # fmt: skip
-        self.cookie = "__Host-perdure" if settings.tls and not settings.prefix else "perdure_login"
+        # Cookies know no ports: two servers of one machine would log each other out.
+        port = "" if settings.port is None else f"_{settings.port}"
+        self.cookie = "__Host-perdure" if settings.tls and not settings.prefix else f"perdure_login{port}"
         self._settings = settings
         self._clock = clock
         self._issuer = issuer
         self._token = None if settings.token is None else _digest(settings.token)
         self._rates = Rates(clock, settings.requests_per_second, settings.requests_at_once)
+        self._public = Rates(clock, _PUBLIC_PER_SECOND, _PUBLIC_AT_ONCE)
         self._wrong = Rates(clock, settings.wrong_keys_per_second, settings.wrong_keys_at_once)
         #: what a caller showed, hashed -> who it is, until when that is believed
         self._believed: dict[bytes, tuple[Principal, float]] = {}
@@ -78,6 +88,12 @@ class Access:
                 429, f"too many wrong keys from {address}; try again in {wait} s", headers={"Retry-After": str(wait)}
             )
 
+    def take_public(self, address: str) -> None:
+        """Count a request of who need not be known. Raises Problem (429)."""
+        room = self._public.take(address)
+        if not room.granted:
+            raise Problem(429, f"too many requests from {address}", headers={"Retry-After": "1"})
+
     def take(self, principal: Principal) -> Room:
         """Count a request."""
         return self._rates.take(f"{principal.via}:{principal.id or principal.name}")
@@ -95,6 +111,7 @@ class Access:
             raise _unauthenticated(
                 "this code was used, has expired or is wrong; get another with: perdure key login-code"
             )
+        refuse_borrowed(principal)
         return await self.logins.log_in(principal)
 
     async def log_out(self, headers: Mapping[bytes, bytes]) -> None:
@@ -155,21 +172,28 @@ class Access:
         if kind != "Bearer" or not text:
             return None
         if self._token is not None and hmac.compare_digest(_digest(text), self._token):
-            return Principal("admin", frozenset({Scope.ADMIN}), "key", "")
+            return Principal("admin", frozenset({Scope.ADMIN}), "key", "", _token_root(self._token))
         key = await self.keys.verify(text)
         if key is not None:
             return key.principal
         return await self._issuer.verify(text) if self._issuer is not None and text.count(".") == 2 else None
 
     async def _logged_in(self, cookie: str) -> Principal | None:
-        login = await self.logins.find(cookie)
-        if login is None or not login.key:
-            return None if login is None else login.principal
+        found = await self.logins.find(cookie)
+        kind, _, root = found.root.partition(" ") if found is not None else ("", "", "")
+        match kind:
+            case "key":
+                key = await self._key(root.partition(" ")[0])
+                return replace(found, scopes=key.scopes) if found and key and key.root == found.root else None
+            case "token":
+                return found if self._token is not None and found and found.root == _token_root(self._token) else None
+        return found
+
+    async def _key(self, id: str) -> Key | None:
         try:
-            key = await self.keys.find(login.key)
+            return await self.keys.find(id)
         except NotFound:
             return None
-        return Principal(key.name, key.scopes, "cookie", login.principal.id)
 
     async def check_open(self) -> None:
         """Cut off the open streams of those who may not call any more."""
@@ -179,6 +203,9 @@ class Access:
                 known = await self._verify((kind, text))
             except StoreError:
                 continue  # who is locked out cannot be known now; the stream itself reads from the same store
+            except Exception:
+                log.exception("whoever holds a stream open could not be looked up")
+                continue
             if known is None:
                 for shown, close in list(self._open.values()):
                     if shown == mark:
@@ -188,6 +215,16 @@ class Access:
         while True:
             await asyncio.sleep(_BELIEVED_SECONDS)
             await self.check_open()
+
+
+def refuse_borrowed(principal: Principal) -> None:
+    """Raises Problem (403) for who is known by a token of another issuer: a login would outlive it."""
+    if principal.via == "jwt":
+        raise Problem(403, "a login would outlive the token of another issuer: use that", error="Forbidden")
+
+
+def _token_root(digest: bytes) -> str:
+    return f"token {digest.hex()[:16]}"
 
 
 def _digest(text: str) -> bytes:

@@ -46,7 +46,12 @@ class Key:
     @property
     def principal(self) -> Principal:
         """Who calls with it."""
-        return Principal(self.name, self.scopes, "key", self.id)
+        return Principal(self.name, self.scopes, "key", self.id, self.root)
+
+    @property
+    def root(self) -> str:
+        """What a login that comes from it stands and falls with: another text is another root."""
+        return f"key {self.id} {self.hashes[0][:16]}"
 
 
 class Keys:

@@ -1,14 +1,14 @@
 """How does a browser log in? A code that is good once and for a short time becomes a cookie that no script can read.
 
 Code and cookie are random; the store keeps their hashes, so that a restart of the server logs nobody out and a copy of
-the database logs nobody in. A login ends when it was not used for a while, and with the key that it came from.
+the database logs nobody in. A login ends when it was not used for a while, and with the key that it came from: codes and
+logins carry that on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
 
 from perdure.gateway.access.principal import Principal, Scope
 from perdure.store.contract import Document, Store
@@ -19,15 +19,6 @@ _CODE = "login-code"
 _LOGIN = "login"
 #: Letters and digits that nobody takes for one another, for a code that is typed.
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """A browser that is logged in."""
-
-    principal: Principal
-    #: the key that it came from, or "" (a code of the server's own)
-    key: str
 
 
 class Logins:
@@ -52,7 +43,7 @@ class Logins:
         document = await self._store.document(_CODE, id)
         if document is None or not await self._store.drop_document(_CODE, id, document.version):
             return None
-        return _login(document, id).principal
+        return _principal(document, id)
 
     async def log_in(self, principal: Principal) -> str:
         """The cookie of a new login."""
@@ -60,8 +51,8 @@ class Logins:
         await self._store.put_document(Document(_LOGIN, _hash(cookie), _data(principal), 0, self._until()))
         return cookie
 
-    async def find(self, cookie: str) -> Login | None:
-        """The login of a cookie, which lasts on from now; None when there is none (any more)."""
+    async def find(self, cookie: str) -> Principal | None:
+        """Who is logged in with a cookie, which lasts on from now; None when nobody is (any more)."""
         id = _hash(cookie)
         document = await self._store.document(_LOGIN, id)
         if document is None:
@@ -69,7 +60,7 @@ class Logins:
         half_us = round(self._login_seconds / 2 * 1e6)
         if document.expires is not None and document.expires - self._clock.now_us() < half_us:
             await self._store.put_document(Document(_LOGIN, id, document.data, document.version, self._until()))
-        return _login(document, id)
+        return _principal(document, id)
 
     async def log_out(self, cookie: str) -> None:
         """End a login."""
@@ -84,10 +75,9 @@ def _hash(text: str) -> str:
 
 
 def _data(principal: Principal) -> str:
-    key = principal.id if principal.via == "key" else ""
-    return encode({"name": principal.name, "scopes": sorted(principal.scopes), "key": key})
+    return encode({"name": principal.name, "scopes": sorted(principal.scopes), "root": principal.root})
 
 
-def _login(document: Document, id: str) -> Login:
+def _principal(document: Document, id: str) -> Principal:
     data = decode(document.data)
-    return Login(Principal(data["name"], frozenset(map(Scope, data["scopes"])), "cookie", id), data["key"])
+    return Principal(data["name"], frozenset(map(Scope, data["scopes"])), "cookie", id, data["root"])

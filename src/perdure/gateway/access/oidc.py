@@ -21,6 +21,8 @@ _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
 _PREFIX = "perdure:"
 #: Keys are asked for at most this often, so that made-up tokens cannot make us ask.
 _ASK_SECONDS = 30.0
+#: Keys are asked for again after so long, so that one that was withdrawn is not believed for ever.
+_KEPT_SECONDS = 3600.0
 _PATIENCE_SECONDS = 5.0
 #: How far the issuer's clock may be from ours.
 _LEEWAY_SECONDS = 30
@@ -60,16 +62,19 @@ class OidcIssuer:
                 token, key, algorithms=list(_ALGORITHMS), audience=self._audience, issuer=self._issuer,
                 leeway=_LEEWAY_SECONDS, options={"require": ["exp", "iss", "aud", "sub"]},
             )  # fmt: skip
-        except (self._jwt.PyJWTError, httpx2.HTTPError, ValueError):
-            return None
+        except (self._jwt.PyJWTError, httpx2.HTTPError, ValueError, LookupError, AttributeError, TypeError):
+            return None  # not signed for us, or the issuer does not say with what
         scopes = frozenset(_granted(claims))
-        name = str(claims.get("email") or claims["sub"])
+        name = str(claims["email"] if claims.get("email_verified") is True and claims.get("email") else claims["sub"])
         return Principal(name, scopes, "jwt", str(claims["sub"])) if scopes else None
 
     async def _key(self, id: str) -> Any:
+        known = self._keys.get(id)
+        if known is not None and self._clock.monotonic() - self._asked < _KEPT_SECONDS:
+            return known
         async with self._asking:
             now = self._clock.monotonic()
-            if id not in self._keys and now - self._asked >= _ASK_SECONDS:
+            if now - self._asked >= (_ASK_SECONDS if id not in self._keys else _KEPT_SECONDS):
                 self._asked = now
                 self._keys = await self._published()
         return self._keys.get(id)

@@ -28,8 +28,10 @@ class Principal:
     scopes: frozenset[Scope]
     #: how it is known: key | cookie | jwt | nobody
     via: str
-    #: what is revoked to lock it out: a key's id, a cookie's
+    #: which one it is, where several have a name
     id: str = ""
+    #: what it stands and falls with: `key ID HASH`, `token HASH`, or "" for who has the store itself
+    root: str = ""
 
     def may(self, scope: Scope) -> bool:
         """True when it may do what `scope` names."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from perdure.gateway.endpoint import Answer, Call, Section
-from perdure.gateway.openapi import describe, describe_in_words
+from perdure.gateway.endpoint import Call, Section
 
 documents = Section("Description", "This interface, described.")
 
 
 @documents.get("/openapi.json", scope=None, answers={200: "application/json"})
-async def openapi(call: Call) -> Answer:
+async def openapi(call: Call) -> ASGIApp:
     """The OpenAPI 3.1 document."""
-    return Answer(describe(call.gateway.sections, call.gateway.settings.prefix))
+    return Response(call.gateway.description, media_type="application/json")
 
 
 @documents.get("/docs", scope=None, answers={200: "text/html"})
 async def docs(call: Call) -> ASGIApp:
     """The same for people."""
-    return Response(describe_in_words(call.gateway.sections), media_type="text/html")
+    return Response(call.gateway.description_in_words, media_type="text/html")

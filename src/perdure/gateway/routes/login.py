@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perdure.gateway import schemas
+from perdure.gateway.access.access import refuse_borrowed
 from perdure.gateway.access.principal import Scope
 from perdure.gateway.endpoint import Answer, Call, Section
 from perdure.values.clock import iso
@@ -30,6 +31,7 @@ async def log_out(call: Call) -> Answer:
 )  # fmt: skip
 async def make_login_code(call: Call) -> Answer:
     """A code that logs a browser in once, as who asks for it."""
+    refuse_borrowed(call.principal)
     code, expires = await call.gateway.access.logins.make_code(call.principal)
     url = f"{call.gateway.settings.public_url}/#/login?code={code}"
     return Answer({"code": code, "url": url, "expires": iso(expires)}, 201)

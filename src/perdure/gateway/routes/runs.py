@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -18,6 +20,7 @@ from perdure.gateway.problems import Problem
 from perdure.journal.diff import diff_timelines
 from perdure.journal.timeline import read_timeline
 from perdure.kernel.portable import export_lines
+from perdure.runtime import RunHandle
 from perdure.store.contract import RunFilter
 from perdure.values.clock import from_iso
 from perdure.values.events import Event
@@ -114,19 +117,35 @@ async def diff_runs(call: Call) -> Answer:
 async def result_within(call: Call, run: Run, seconds: float) -> Answer:
     """How `run` ended, if it does within `seconds`; else why it has not."""
     runtime = call.gateway.runtime
-    handle = await runtime.run(run.id)
+    # Longer than nothing, so that what is there already is read.
+    patience = max(seconds, 0.5 if run.status.terminal else 0.01)
     with suppress(TimeoutError):
         try:
-            # Longer than nothing, so that what is there already is read.
-            result = await handle.result(timeout=max(seconds, 0.5 if run.status.terminal else 0.01))
+            result = await _ended(call, await runtime.run(run.id), patience)
         except RunFailed as error:
-            return Answer({"id": run.id, "status": "failed", "error": {"type": error.type, "message": str(error)}})
+            message = str(error).removeprefix(f"{error.type}: ")
+            return Answer({"id": run.id, "status": "failed", "error": {"type": error.type, "message": message}})
         except RunCancelled as error:
             error_json = {"type": "RunCancelled", "message": str(error)}
             return Answer({"id": run.id, "status": "cancelled", "error": error_json})
         return Answer({"id": run.id, "status": "succeeded", "result": result})
     row = await call.gateway.shown.row(await runtime.find(run.id))
     return Answer({name: row[name] for name in ("id", "status", "reason", "wait")}, 202)
+
+
+async def _ended(call: Call, handle: RunHandle[Any], seconds: float) -> Any:
+    """The result. Raises what `result()` raises, and TimeoutError also when the server is about to end."""
+    ending = asyncio.ensure_future(handle.result(timeout=seconds))
+    closing = asyncio.ensure_future(call.gateway.streams.closed.wait())
+    try:
+        await asyncio.wait((ending, closing), return_when=asyncio.FIRST_COMPLETED)
+        if not ending.done():
+            raise TimeoutError
+        return ending.result()
+    finally:
+        for future in (ending, closing):
+            future.cancel()
+        await asyncio.gather(ending, closing, return_exceptions=True)
 
 
 async def _run(call: Call) -> Run:

@@ -100,7 +100,7 @@ async def healthz(_: Call) -> Answer:
 async def readyz(call: Call) -> Answer:
     """The store answers too, and this node works. 503 tells a balancer to look elsewhere."""
     kernel = call.gateway.runtime.kernel
-    if kernel.failure is not None or call.gateway.streams.closing:
+    if kernel.failure is not None or call.gateway.streams.closed.is_set():
         raise Problem(503, "this node stops, or has stopped", headers={"Retry-After": "1"})
     try:
         await call.gateway.runtime.store.slots()

@@ -107,6 +107,9 @@ async def fork_run(call: Call) -> Answer:
     """A new run that shares this one's journal before step `at`, and goes on live from there: it may spend and act."""
     runtime, body = call.gateway.runtime, call.body
     result = body.result if "result" in body.model_fields_set else UNCHANGED
+    if result is not UNCHANGED and not call.principal.may(Scope.APPROVER):
+        # It may stand for what a person would have answered.
+        raise Problem(403, f"saying what a step brought needs scope {Scope.APPROVER}, too", error="Forbidden")
     handle = await runtime.fork(call.path["run"], at=body.at, input=body.input, result=result)
     return Answer(await call.gateway.shown.detail(await runtime.find(handle.id)), 201)
 
