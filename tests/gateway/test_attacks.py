@@ -14,8 +14,9 @@ import httpx2
 import pytest
 
 import perdure
+from perdure.errors import StoreBusy
 from perdure.gateway.access.principal import Scope
-from perdure.store import SqliteStore
+from perdure.store import MemoryStore, SqliteStore
 from tests.gateway.servers import TOKEN, play, served
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO")
@@ -253,6 +254,23 @@ class TestWeb:
 
         play(scenario)
 
+    def test_09_nothing_is_told_of_the_store(self):
+        """Its own words name hosts and files; strangers hear that it does not answer."""
+
+        async def scenario(server):
+            async def away(*_, **__):
+                raise StoreBusy("postgresql://shop@db.internal:5432/shop refused")
+
+            server.runtime.store.document = away
+            for headers in ({"Authorization": "Bearer perdure_0123456789ab_x"}, {"Authorization": "Bearer x.y.z"}):
+                answer = await server.get("/v1/runs", headers=headers)
+                assert "db.internal" not in answer.text
+            answer = await server.post("/v1/login", {"code": "AAAAA-BBBBB-CCCCC"})
+            assert answer.status_code == 503
+            assert "db.internal" not in answer.text
+
+        play(scenario)
+
     @pytest.mark.parametrize(
         "path",
         [
@@ -322,6 +340,43 @@ class TestWeb:
 
         play(scenario)
 
+    def test_13_a_login_ends_with_what_it_came_from(self):
+        """A code of a key, and a code that was made by who had logged in with that: another text of the key ends both."""
+
+        async def scenario(server):
+            key, text = await server.gateway.access.keys.create("me", ["admin"])
+            shown, clients = {"Authorization": f"Bearer {text}"}, []
+            for _ in range(2):
+                client = httpx2.AsyncClient(base_url=server.url, transport=httpx2.ASGITransport(app=server.gateway))
+                code = (await client.post("/v1/login-codes", headers=shown)).json()["code"]
+                answer = await client.post("/v1/login", json={"code": code})
+                cookie = answer.headers["set-cookie"].partition(";")[0]
+                shown = {"Cookie": cookie, "X-Perdure-CSRF": "1"}
+                clients.append(client)
+            for client in clients:
+                assert (await client.get("/v1/runs")).status_code == 200
+            await server.post(f"/v1/keys/{key.id}/rotate")
+            server.gateway.access._believed.clear()
+            for client in clients:
+                assert (await client.get("/v1/runs")).status_code == 401
+
+        play(scenario)
+
+    def test_13_a_login_by_the_servers_token_ends_with_that(self):
+        """Another token: another server."""
+
+        async def scenario():
+            store = MemoryStore()
+            async with served(store=store) as server:
+                client = httpx2.AsyncClient(base_url=server.url, transport=httpx2.ASGITransport(app=server.gateway))
+                cookie = (await client.post("/v1/login", json={"code": TOKEN})).headers["set-cookie"].partition(";")[0]
+                assert (await client.get("/v1/runs", headers={"Cookie": cookie})).status_code == 200
+            async with served(store=store, token="quite-another-token") as server:
+                client = httpx2.AsyncClient(base_url=server.url, transport=httpx2.ASGITransport(app=server.gateway))
+                assert (await client.get("/v1/runs", headers={"Cookie": cookie})).status_code == 401
+
+        asyncio.run(scenario())
+
     def test_14_guessing_is_slow(self):
         """An address that shows wrong keys is told to wait, and a right key is not held up by it for ever."""
 
@@ -383,6 +438,20 @@ class TestState:
             assert (await server.post(f"/v1/runs/{run['id']}/cancel", headers=viewer)).status_code == 403
             await server.idle()
             assert (await server.runtime.find(run["id"])).status == "waiting"
+
+        play(scenario)
+
+    def test_16_an_operator_answers_nobodys_questions(self):
+        """Not by a fork that says what the question brought, either."""
+
+        async def scenario(server):
+            run = await server.start("asker", "How many?")
+            await server.idle()
+            operator = {"Authorization": f"Bearer {await server.key('operator')}"}
+            path = f"/v1/runs/{run['id']}"
+            assert (await server.post(f"{path}/fork", {"at": 1, "result": 7}, headers=operator)).status_code == 403
+            both = {"Authorization": f"Bearer {await server.key('operator', 'approver')}"}
+            assert (await server.post(f"{path}/fork", {"at": 1, "result": 7}, headers=both)).status_code == 201
 
         play(scenario)
 

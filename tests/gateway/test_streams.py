@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import httpx2
 
 from perdure import Context, Runtime, agent, current_step, tool
+from perdure.errors import StoreBusy
 from perdure.store import MemoryStore
 from tests.gateway.servers import AGENTS, TOKEN, play, served
 
@@ -89,6 +90,53 @@ def test_only_wanted_types_are_sent():
             assert await seqs(events) == [1]
 
     play(scenario, on_socket=True)
+
+
+def test_who_wants_some_types_hears_how_far_it_is():
+    """So that a browser, coming back, is told that nothing more will come."""
+
+    async def scenario(server):
+        run = await server.start("adder", {"a": 1}, wait=5)
+        answer = await server.get(f"/v1/runs/{run['id']}/events", headers=STREAM, params={"type": "ask.*"})
+        assert answer.text.endswith("id: 3\n\n")
+        assert "data:" not in answer.text
+
+    play(scenario, on_socket=True)
+
+
+class Stumbling:
+    """A store whose next answer about a journal, when `ill`, is that it is busy."""
+
+    def __init__(self, store):
+        self._store = store
+        self.ill = False
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def events(self, *args):
+        if self.ill:
+            self.ill = False
+            raise StoreBusy("not now")
+        return await self._store.events(*args)
+
+
+def test_a_store_that_stumbles_hides_no_event():
+    """Whoever reads the tail for all asked in vain: readers then ask for themselves."""
+
+    async def scenario():
+        shared = MemoryStore()
+        store = Stumbling(shared)
+        async with served(store=store, agents=[], on_socket=True) as server, Runtime(shared, AGENTS) as worker:
+            run = await worker.start(AGENTS[3])
+            await worker.idle()
+            async with reading(server, run.id) as events:
+                assert [(await anext(events))["seq"] for _ in range(3)] == [1, 2, 3]
+                store.ill = True
+                await worker.send(run.id, "word", "stop")
+                assert await seqs(events) == [4, 5]
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
 @tool

@@ -126,9 +126,10 @@ def serve(
     loaded, token = load_agents(file), _given_token()
     listening = _bound(host, port)
     url = (public_url or f"{'https' if tls else 'http'}://{_shown_host(host)}:{listening.getsockname()[1]}").rstrip("/")
+    prefix = _checked_prefix(prefix)
     settings = GatewaySettings(
-        hosts=tuple(dict.fromkeys((*map(str.lower, names), *LOOPBACK))), public_url=url if url.endswith(_checked_prefix(prefix)) else f"{url}{_checked_prefix(prefix)}",
-        prefix=_checked_prefix(prefix), tls=url.startswith("https:"), token=token,
+        hosts=tuple(dict.fromkeys((*map(str.lower, names), *LOOPBACK))),
+        public_url=f"{url.removesuffix(prefix)}{prefix}", prefix=prefix, tls=url.startswith("https:"), token=token,
     )  # fmt: skip
     oidc = (oidc_issuer, oidc_audience) if oidc_issuer is not None and oidc_audience is not None else None
     server = _Server(loaded, store, settings, listening, ray=ray, tls=tls, oidc=oidc, private=private)

@@ -295,7 +295,7 @@ class Ask(Shown):
 
 
 class Asks(Shown):
-    """A page of asks, oldest first."""
+    """A page of asks."""
 
     items: list[Ask]
     next: str | None
@@ -308,6 +308,7 @@ class AskQuery(Given):
     to: Text | None = None
     run: Text | None = None
     kind: Literal["ask", "approval"] | None = None
+    cursor: Text | None = None
     limit: Limit = 100
 
 

@@ -12,6 +12,9 @@ from perdure.store.contract import Ask
 from perdure.views.asks import settled_ask_json
 from perdure.views.why import open_asks
 
+#: A list is made of so many; of a store that has had more questions than this, the newest closed ones are not seen here.
+_LOOKED_AT = 100_000
+
 asks = Section(
     "Asks", "Questions and approvals: one inbox over all runs. An approval is for exactly the action it shows."
 )
@@ -19,16 +22,19 @@ asks = Section(
 
 @asks.get("/v1/asks", scope=Scope.VIEWER, answers=schemas.Asks, query=schemas.AskQuery)
 async def list_asks(call: Call) -> Answer:
-    """Open questions and approvals, oldest first; closed ones with what became of them."""
+    """Open questions and approvals, oldest first; with `status` closed or all: newest first, with what became of them."""
     query: schemas.AskQuery = call.query
     status = "open" if query.status == "open" else None
-    found = await call.gateway.runtime.store.asks(run=query.run, to=query.to, status=status, limit=query.limit)
+    found = await call.gateway.runtime.store.asks(run=query.run, to=query.to, status=status, limit=_LOOKED_AT)
     wanted = [
         ask
-        for ask in found
+        for ask in (found if status == "open" else reversed(found))
         if (query.kind is None or ask.kind == query.kind) and (query.status != "closed" or ask.status != "open")
     ]
-    return Answer({"items": [settled_ask_json(ask) for ask in wanted], "next": None})
+    begin = next((at + 1 for at, ask in enumerate(wanted) if ask.id == query.cursor), 0)
+    page = wanted[begin : begin + query.limit]
+    following = page[-1].id if len(wanted) > begin + query.limit else None
+    return Answer({"items": [settled_ask_json(ask) for ask in page], "next": following})
 
 
 @asks.get("/v1/runs/{run}/asks", scope=Scope.VIEWER, answers=schemas.Asks, problems=(404,))
