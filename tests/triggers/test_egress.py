@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
+from threading import Event, current_thread
 
 import pytest
 
@@ -16,6 +20,7 @@ PRIVATE = ["10.1.2.3", "172.16.0.1", "192.168.1.1", "fd00::1", "::ffff:10.0.0.1"
 NEVER = [
     "169.254.169.254", "fe80::1", "fd00:ec2::254", "100.100.100.200", "192.0.0.192", "0.0.0.0", "::", "224.0.0.1",
     "255.255.255.255", "240.0.0.1", "ff02::1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::",
+    "168.63.129.16", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:ec2::23", "fec0::1", "::ffff:168.63.129.16",
 ]  # fmt: skip
 PUBLIC = ["93.184.216.34", "2606:2800:220:1::1", "::ffff:93.184.216.34"]
 
@@ -53,6 +58,41 @@ def test_one_bad_address_of_a_name_is_enough():
 
     with pytest.raises(AddressRefused, match=r"10\.0\.0\.1"):
         asyncio.run(post("http://example.com/", {}, b"", reach=Reach(), seconds=5, resolve=resolve))
+
+
+def test_slow_names_hold_up_no_other_lookups(monkeypatch):
+    """They are looked up in a few threads of their own: those of the loop, which all else shares, stay free."""
+    release, stuck = Event(), list[Callable[[], object]]()
+    look_up = socket.getaddrinfo
+
+    def slow(host, *args, **options):
+        if not host.endswith(".slow.example"):
+            return look_up(host, *args, **options)
+        assert current_thread().daemon  # the process does not wait for them at its end
+        stuck[0]()
+        release.wait(20)
+        raise OSError("no such name")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        begun = asyncio.Event()
+        stuck.append(lambda: loop.call_soon_threadsafe(begun.set))
+        posts = [
+            asyncio.create_task(post(f"http://{number}.slow.example/", {}, b"", reach=Reach(), seconds=20))
+            for number in range(8)
+        ]
+        try:
+            async with asyncio.timeout(10):
+                await begun.wait()
+                assert await loop.getaddrinfo("127.0.0.1", 1)
+        finally:
+            release.set()
+            ends = await asyncio.gather(*posts, return_exceptions=True)
+        assert [type(end) for end in ends] == [NoAnswer] * 8
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    asyncio.run(main())
 
 
 def test_the_connection_goes_to_the_checked_address():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 from dataclasses import replace
 
 import pytest
@@ -61,7 +63,7 @@ def test_one_tap_approves_the_action_as_the_one_it_was_made_for():
             assert "approved" in done.text
             assert await run.result() == "50 to <b>ACME</b>"
             [granted] = [event.data for event in await runtime.journal(run.id) if event.type == "approval.granted"]
-            assert (granted["by"], granted["note"]) == ("kim@acme", "fine by me")
+            assert (granted["by"], granted["note"]) == ("kim@acme (by link of admin)", "fine by me")
 
     play(scenario)
 
@@ -72,7 +74,7 @@ def test_the_action_is_changed_before_it_is_approved():
     async def scenario(site):
         async with served(site) as (client, runtime, _):
             run, waiting = await ask(runtime)
-            path = await link(client, waiting)
+            path = await link(client, waiting, edit=True)
             fields = {"arg.account": "<b>ACME</b>", "arg.euros": "a lot"}
             for wrong in (fields, {**fields, "arg.euros": '"9"'}, {**fields, "arg.euros": "9", "arg.more": "1"}):
                 refused = await decide(client, path, **wrong)
@@ -86,13 +88,48 @@ def test_the_action_is_changed_before_it_is_approved():
     play(scenario)
 
 
+def test_a_link_that_allows_no_changes_is_for_the_action_as_it_is():
+    """Its page shows no fields, and whoever sends them all the same is refused; the link stays good."""
+
+    async def scenario(site):
+        async with served(site) as (client, runtime, _):
+            run, waiting = await ask(runtime)
+            path = await link(client, waiting)
+            assert "arg." not in (await browser(client, "GET", path)).text
+            refused = await decide(client, path, **{"arg.euros": "5000"})
+            assert refused.status_code == 422
+            assert "allows changes" in refused.text
+            assert (await decide(client, path, **{"arg.euros": "50"})).status_code == 200
+            assert await run.result() == "50 to <b>ACME</b>"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("account", ["\nDear Kim,\r\nhello", "a\rb\n", "\n\n", "", "</textarea>&amp;\n", "\0"])
+def test_what_nobody_touched_is_no_change(account):
+    """A browser drops the first line end of a field and has its own for the others."""
+
+    async def scenario(site):
+        async with served(site) as (client, runtime, _):
+            run, waiting = await ask(runtime, account)
+            path = await link(client, waiting, edit=True)
+            page = (await browser(client, "GET", path)).text
+            held = page.split('name="arg.account" rows="1">')[1].split("</textarea>")[0]
+            held = re.sub("\r\n?", "\n", held).removeprefix("\n").replace("\0", "\ufffd")
+            done = await decide(client, path, **{"arg.account": html.unescape(held).replace("\n", "\r\n")})
+            assert "with your changes" not in done.text
+            assert await run.result() == f"50 to {account}"
+
+    play(scenario)
+
+
 def test_days_later_on_a_phone():
     """The process was not even running in between: a link that is good for a week decides on the fourth day."""
 
     async def scenario(site):
         async with served(site) as (client, runtime, _):
             run, waiting = await ask(runtime)
-            path = await link(client, waiting, expires_seconds=7 * 86_400)
+            path = await link(client, waiting, expires_seconds=7 * 86_400, edit=True)
         await site.clock.advance(3 * 86_400)
         async with served(site) as (client, runtime, _):
             assert (await browser(client, "GET", path)).status_code == 200

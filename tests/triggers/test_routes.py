@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from perdure.errors import StoreBusy
 from perdure.gateway.access.keys import Keys
 from tests.triggers.worlds import Receiver, play, served
 
@@ -19,7 +20,7 @@ def test_a_schedule_over_http():
             assert made.status_code == 201, made.text
             assert made.json() == {
                 **HOURLY, "session": None, "paused": False, "catch_up_seconds": 0.0, "last": None,
-                "next": "2026-01-01T01:00:00.000000Z",
+                "next": "2026-01-01T01:00:00.000000Z", "problem": None,
             }  # fmt: skip
             assert (await client.get("/v1/schedules")).json() == {"items": [made.json()], "next": None}
             assert (await client.post("/v1/schedules/hourly/pause")).json()["next"] is None
@@ -82,6 +83,23 @@ def test_a_webhook_over_http():
             for wrong in ({"url": "file:///x"}, {"types": []}, {"types": ["x"]}, {"secret": "x"}):
                 about = {"url": receiver.url, "types": ["*"], **wrong}
                 assert (await client.post("/v1/webhooks", json=about)).status_code == 422
+
+    play(scenario)
+
+
+def test_a_secret_is_not_lost_with_a_look():
+    """The webhook is there: whoever made it gets its secret, though the store fails right after."""
+
+    async def scenario(site):
+        async with served(site) as (client, _, _):
+            documents, site.store.documents = site.store.documents, broken
+            made = await client.post("/v1/webhooks", json={"url": "https://example.com/", "types": ["run.failed"]})
+            site.store.documents = documents
+            assert made.status_code == 201, made.text
+            assert made.json()["secret"].startswith("whsec_")
+
+    async def broken(*_, **__):
+        raise StoreBusy("not now")
 
     play(scenario)
 

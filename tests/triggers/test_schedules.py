@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
+from perdure import Context, agent
 from perdure.errors import InvalidInput, NotFound
 from perdure.store.contract import RunFilter
 from perdure.testing.clock import settle
 from perdure.triggers.cron import Cron
 from perdure.triggers.timetable import LOOK_SECONDS
 from perdure.values.clock import iso
-from tests.triggers.worlds import listener, play
+from perdure.values.json import decode, encode
+from tests.triggers.worlds import listener, noting, play
 
 HOUR = 3600.0
 # A FakeClock begins at 2026-01-01T00:00:00Z.
+
+
+def _never_tea(what: str) -> str:
+    if what == "tea":
+        raise RuntimeError("never tea")
+    return what
+
+
+@agent
+async def picky(ctx: Context, what: Annotated[str, AfterValidator(_never_tea)]) -> str:
+    return what
 
 
 async def runs(site, agent="noting"):
@@ -182,6 +197,61 @@ def test_a_server_that_was_asleep_does_not_run_after_what_is_over():
     play(scenario)
 
 
+@pytest.mark.parametrize("made_early", [True, False])
+def test_a_clock_that_jumped_ahead_and_came_back_silences_nothing(made_early):
+    """What it noted meanwhile is yet to come: slots start by the clock as it is now, on this server and on others."""
+
+    async def scenario(site):
+        async with site.up() as (_, triggers), site.up() as (_, other):
+            if made_early:
+                await triggers.schedules.add("hourly", "noting", Cron("0 * * * *"))
+            site.clock._now_us += round(100.5 * HOUR * 1e6)
+            if not made_early:
+                await triggers.schedules.add("hourly", "noting", Cron("0 * * * *"))
+            await triggers.look()
+            await site.clock.advance(HOUR)
+            assert await runs(site) == ["hourly:2026-01-05T05:00:00+00:00"]
+            site.clock._now_us -= round(100.5 * HOUR * 1e6)
+            for server in (triggers, other):
+                server.timetable.look_now()  # alarms go by time that passes, other than this clock's
+            await settle()
+            await site.clock.advance(HOUR + 1)
+            assert await runs(site) == ["hourly:2026-01-05T05:00:00+00:00", "hourly:2026-01-01T02:00:00+00:00"]
+            last = (await triggers.schedules.find("hourly")).last
+            assert iso(last["slot"]) == "2026-01-01T02:00:00.000000Z"
+
+    play(scenario)
+
+
+def test_one_bad_schedule_stops_no_other(caplog):
+    """A zone that this host lacks, a record that nobody can read, an agent whose validator breaks: each is seen."""
+
+    async def scenario(site):
+        async with site.up(agents=[noting]) as (_, triggers):
+            for name in ("a", "b", "c", "good"):
+                await triggers.schedules.add(name, "noting" if name == "good" else "picky", Cron("0 * * * *"), "tea")
+        for name, changes in (("a", {"timezone": "Mars/Olympus"}), ("b", {"since": None, "cron": 5})):
+            document = await site.store.document("schedule", name)
+            await site.store.put_document(replace(document, data=encode({**decode(document.data), **changes})))
+        async with site.up(agents=[noting, picky]) as (_, triggers):
+            await site.clock.advance(HOUR + 1)
+            assert await runs(site) == ["good:2026-01-01T01:00:00+00:00"]
+            assert [schedule.name for schedule in await triggers.schedules.list()] == ["a", "c", "good"]
+            shown = (await triggers.schedules.find("a")).as_json(site.clock.now_us())
+            assert "Mars/Olympus" in shown["problem"]
+            assert (shown["timezone"], shown["next"]) == ("Mars/Olympus", None)
+            assert "never tea" in (await triggers.schedules.find("c")).last["problem"]
+            with pytest.raises(InvalidInput, match="Mars"):
+                await triggers.schedules.backfill("a", 0, 1)
+            for name in ("a", "b"):
+                await triggers.schedules.remove(name)
+        said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert sum("schedule b cannot be read" in message for message in said) == 1
+        assert sum("schedule a starts nothing here" in message for message in said) == 1
+
+    play(scenario)
+
+
 def test_a_paused_schedule_starts_nothing_and_makes_up_for_nothing():
     """It goes on with what comes after it was resumed."""
 
@@ -242,8 +312,8 @@ def test_a_backfill_starts_each_slot_once():
             await site.clock.advance(HOUR + 1)
             now = site.clock.now_us()
             since = now - round(5 * HOUR * 1e6)
-            first = await schedules.backfill("hourly", since, now)
-            again = await schedules.backfill("hourly", since, now)
+            first = (await schedules.backfill("hourly", since, now)).runs
+            again = (await schedules.backfill("hourly", since, now)).runs
             assert first == again
             assert [iso(int((await site.store.run(id)).created))[:10] for id in first]
             assert len(first) == len(await runs(site)) == 5
@@ -252,6 +322,28 @@ def test_a_backfill_starts_each_slot_once():
             with pytest.raises(InvalidInput, match="past"):
                 await schedules.backfill("hourly", since, now + 1)
             assert len(await runs(site)) == 5
+
+    play(scenario)
+
+
+def test_a_backfill_keeps_runs_of_another_input_and_goes_on_after_a_problem():
+    """A slot that had its run keeps it, whatever the schedule says now; one that cannot start stops no other."""
+
+    async def scenario(site):
+        async with site.up(agents=[noting]) as (_, triggers):
+            await triggers.schedules.add("hourly", "noting", Cron("0 * * * *"), "tea")
+            await triggers.look()
+            await site.clock.advance(2 * HOUR + 1)
+            await triggers.schedules.remove("hourly")
+        async with site.up(agents=[listener]) as (_, triggers):
+            await triggers.schedules.add("hourly", "noting", Cron("0 * * * *"), {"no": "such"})
+        async with site.up() as (_, triggers):
+            now = site.clock.now_us()
+            filled = await triggers.schedules.backfill("hourly", now - round(3 * HOUR * 1e6), now)
+            assert len(filled.runs) == 2
+            assert [problem["slot"] for problem in filled.problems] == ["2026-01-01T00:00:00.000000Z"]
+            assert "what" in filled.problems[0]["problem"]
+            assert len(await runs(site)) == 2
 
     play(scenario)
 

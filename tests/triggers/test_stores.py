@@ -54,8 +54,9 @@ def test_every_event_is_told_once(store):
                 ]  # fmt: skip
                 await triggers.schedules.add("hourly", "noting", Cron("0 * * * *"), session="clock")
                 now = runtime.kernel.clock.now_us()
-                filled = await triggers.schedules.backfill("hourly", now - 4 * 3_600_000_000, now)
-                assert filled == await triggers.schedules.backfill("hourly", now - 4 * 3_600_000_000, now)
+                filled = (await triggers.schedules.backfill("hourly", now - 4 * 3_600_000_000, now)).runs
+                again = await triggers.schedules.backfill("hourly", now - 4 * 3_600_000_000, now)
+                assert filled == again.runs
                 runs = [*(handle.id for handle in handles), *filled]
                 for run in runs:
                     await (await runtime.run(run)).result()

@@ -9,7 +9,7 @@ import pytest
 from perdure import Runtime, Settings
 from perdure.errors import InvalidInput, NotFound
 from perdure.kernel.portable import import_run
-from perdure.store.contract import RunFilter
+from perdure.store.contract import Document, RunFilter, Transaction
 from perdure.testing.clock import settle
 from perdure.triggers.deliveries import AGENT
 from perdure.triggers.egress import Reach
@@ -17,6 +17,9 @@ from perdure.triggers.signatures import Scheme, verify
 from perdure.triggers.subscriptions import LOOK_SECONDS
 from perdure.triggers.triggers import Triggers
 from perdure.values.effects import Retries
+from perdure.values.ids import notice_run_id
+from perdure.values.json import encode
+from perdure.values.runs import Run, RunStatus
 from tests.triggers.worlds import AGENTS, Receiver, play
 
 
@@ -177,6 +180,66 @@ def test_a_refused_commit_tells_nobody(caplog):
     play(scenario)
 
 
+@pytest.mark.parametrize("status", [RunStatus.QUEUED, RunStatus.RUNNING])
+def test_what_is_told_already_is_no_reason_to_refuse_the_event(status):
+    """However a notice came to exist before its event: the run goes on, and its event is told once."""
+
+    async def scenario(site):
+        async with Receiver().listening() as receiver, site.up() as (runtime, triggers):
+            hook = await triggers.webhooks.add(receiver.url, ["run.started"], agent="listener")
+            await triggers.look()
+            first = await runtime.start_json("listener", None, session="s")
+            run = await runtime.start_json("listener", None, session="s", busy="queue")
+            await receiver.got(1)
+            about = encode({"webhook": hook.id, "run": run.id, "seq": 2})
+            early = runtime.kernel.new_run(
+                runtime.agents.latest(AGENT), about, id=notice_run_id(run.id, 2, hook.id), session=None,
+                concurrency_key=hook.id, begin=False,
+            )  # fmt: skip
+            await runtime.kernel.commits.commit(Transaction(create=[early]))
+            if status is RunStatus.RUNNING:
+                runtime.kernel.run_written(early.run, early.events)
+                await settle()
+            await runtime.send(first.id, "word", "stop")
+            await runtime.send(run.id, "word", "stop")
+            assert await run.result(timeout=5) == []
+            if status is RunStatus.QUEUED:
+                runtime.kernel.run_written(early.run, early.events)
+            await site.clock.advance(6)
+            await receiver.got(2)
+            await idle(runtime)
+            assert [event["subject"] for event in receiver.events] == [first.id, run.id]
+            assert runtime.kernel.dispatcher.moving == 0
+
+    play(scenario)
+
+
+def test_what_tells_of_a_beginning_is_never_born_running():
+    """A store of several databases may have the run begin later and drop it: this node must not carry it out then."""
+
+    async def scenario(site):
+        async with Receiver().listening() as receiver, site.up() as (runtime, triggers):
+            await triggers.webhooks.add(receiver.url, ["run.queued", "run.started"], agent="noting")
+            await triggers.look()
+            commit, created = site.store.commit, list[Run]()
+            await runtime.start_json("noting", "tea")  # from now on this node has the shards of deliveries
+            await receiver.got(2)
+            await idle(runtime)
+
+            async def seen(batch):
+                created.extend(new.run for work in batch for new in work.create)
+                return await commit(batch)
+
+            site.store.commit = seen
+            run = await runtime.start_json("noting", "tea")
+            await receiver.got(4)
+            await idle(runtime)
+            born = {new.id.removeprefix(run.id)[:2]: new.status for new in created}
+            assert born == {"": RunStatus.RUNNING, ".1": RunStatus.RUNNING, ".2": RunStatus.QUEUED}
+
+    play(scenario)
+
+
 def test_what_is_not_taken_is_tried_again_and_then_is_dead():
     """With a growing pause; the dead can be listed with their reason, and delivered again, once."""
 
@@ -211,6 +274,32 @@ def test_what_is_not_taken_is_tried_again_and_then_is_dead():
                 await triggers.deliveries.retry(hook.id, again)
             with pytest.raises(InvalidInput, match="no dead delivery"):
                 await triggers.deliveries.retry(hook.id, run.id)
+
+    play(scenario)
+
+
+def test_no_more_deliveries_are_read_than_are_asked_for():
+    """Of many, as few as fit the limit: the newest."""
+
+    async def scenario(site):
+        async with Receiver().listening() as receiver, site.up() as (runtime, triggers):
+            hook = await triggers.webhooks.add(receiver.url, ["run.succeeded"])
+            await triggers.look()
+            newest = ""
+            for count in range(1, 5):
+                newest = (await runtime.start_json("noting", "tea")).id
+                await receiver.got(count)
+                await idle(runtime)
+            journal, read = runtime.journal, []
+
+            async def seen(run, *args):
+                read.append(run)
+                return await journal(run, *args)
+
+            runtime.journal = seen
+            [shown] = await triggers.deliveries.list(hook.id, limit=1)
+            assert shown["run"] == newest
+            assert len(read) == 1
 
     play(scenario)
 
@@ -288,6 +377,23 @@ def test_a_node_that_only_works_tells_too():
                 await idle(worker)
                 await idle(server)
             assert [event["subject"] for event in receiver.events] == [run.id]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("data", ["{}", "[]", '"no"', '{"url": 5, "types": 5}'])
+def test_a_webhook_that_nobody_can_read_fails_no_node(data):
+    """Others are told as before, also by a node that starts with it there."""
+
+    async def scenario(site):
+        await site.store.put_document(Document("webhook", "wh_bad", data))
+        async with Receiver().listening() as receiver, site.up() as (runtime, triggers):
+            await triggers.webhooks.add(receiver.url, ["run.succeeded"])
+            await site.clock.advance(LOOK_SECONDS)
+            await runtime.start_json("noting", "tea")
+            await receiver.got(1)
+            await idle(runtime)
+            await triggers.webhooks.remove("wh_bad")
 
     play(scenario)
 

@@ -14,7 +14,7 @@ from perdure.cli.output import note, print_json, print_table, shorten
 
 if TYPE_CHECKING:
     from perdure.runtime import Runtime
-    from perdure.triggers.schedules import Schedule, Schedules
+    from perdure.triggers.schedules import Backfill, Schedule, Schedules
 
 
 @click.group("schedule", short_help="Start agents by the clock: cron expressions with time zones.")
@@ -98,8 +98,10 @@ def resume(name: str, store: str, *, as_json: bool) -> int:
 def trigger(name: str, file: str, store: str, *, as_json: bool) -> int:
     """Record a run of schedule NAME now; FILE.py defines its agent. A worker or server runs it."""
 
-    async def work(schedules: Schedules) -> list[str]:
-        return [await schedules.trigger(name)]
+    async def work(schedules: Schedules) -> Backfill:
+        from perdure.triggers.schedules import Backfill
+
+        return Backfill([await schedules.trigger(name)], [])
 
     return execute(_start(store, file, work, as_json=as_json))
 
@@ -114,13 +116,13 @@ def trigger(name: str, file: str, store: str, *, as_json: bool) -> int:
 def backfill(name: str, file: str, since: int, until: int | None, store: str, *, as_json: bool) -> int:
     """Record the runs of all slots of schedule NAME from --since to --until; FILE.py defines its agent.
 
-    A slot that has had its run keeps it. 1,000 slots at most.
+    A slot that has had its run keeps it, and one that cannot start stops no other. 1,000 slots at most.
     """
 
-    async def work(schedules: Schedules) -> list[str]:
+    async def work(schedules: Schedules) -> Backfill:
         from perdure.values.clock import SystemClock
 
-        return list(await schedules.backfill(name, since, SystemClock().now_us() if until is None else until))
+        return await schedules.backfill(name, since, SystemClock().now_us() if until is None else until)
 
     return execute(_start(store, file, work, as_json=as_json))
 
@@ -165,17 +167,19 @@ async def _list(store: str, *, as_json: bool) -> int:
 
 
 async def _start(
-    store: str, file: str, work: Callable[[Schedules], Awaitable[list[str]]], *, as_json: bool
+    store: str, file: str, work: Callable[[Schedules], Awaitable[Backfill]], *, as_json: bool
 ) -> int:  # fmt: skip
     async with client(store, load_agents(file).agents) as runtime:
         started = await work(_schedules(runtime))
     if as_json:
-        print_json({"runs": started})
+        print_json(started.as_json())
     else:
-        for run in started:
+        for run in started.runs:
             click.echo(run)
-        note(f"{len(started)} recorded; a worker or server runs them")
-    return exits.OK
+        for unstarted in started.problems:
+            note(f"{unstarted['slot'][:16]}Z did not start: {unstarted['problem']}")
+        note(f"{len(started.runs)} recorded; a worker or server runs them")
+    return exits.FAILED if started.problems else exits.OK
 
 
 async def _remove(name: str, store: str, *, as_json: bool) -> int:
@@ -189,6 +193,8 @@ async def _remove(name: str, store: str, *, as_json: bool) -> int:
 
 
 def _coming(shown: dict[str, Any]) -> str:
+    if shown["problem"] is not None:
+        return f"not here: {shorten(shown['problem'], 60)}"
     return "paused" if shown["paused"] else f"next {shown['next'][:16]}Z" if shown["next"] else "never again"
 
 

@@ -114,7 +114,15 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterator[dict[str, Any
         model = schemas.definitions[reference.rpartition("/")[2]]
         for name, schema in model["properties"].items():
             required = name in model.get("required", ())
-            yield {"name": name, "in": "query", "required": required, "schema": schema}
+            yield {"name": name, "in": "query", "required": required, "schema": _said(schema)}
+
+
+def _said(schema: dict[str, Any]) -> dict[str, Any]:
+    """Of a query parameter: what is left out is left out, and never null."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) != 1:
+        return schema
+    return {name: value for name, value in {**schema, **choices[0]}.items() if name not in {"anyOf", "default"}}
 
 
 def _responses(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Schedule(Shown):
     catch_up_seconds: float
     next: Moment | None
     last: Slot | None
+    problem: Annotated[str | None, Field(description="Why this server cannot read it, or null.")]
 
 
 class Schedules(Shown):
@@ -63,10 +64,18 @@ class Backfill(Given):
     until: Moment
 
 
+class Unstarted(Shown):
+    """A slot that could not start, and why."""
+
+    slot: Moment
+    problem: str
+
+
 class Started(Shown):
-    """The runs that there are now for these slots, oldest first."""
+    """The runs that there are now for these slots, oldest first, and the slots that have none."""
 
     runs: list[str]
+    problems: list[Unstarted]
 
 
 class Webhook(Shown):
@@ -184,10 +193,11 @@ class Taken(Shown):
 
 
 class LinkBody(Given):
-    """A new link: for how long, and for whom (what the journal keeps as `by`)."""
+    """A new link: for how long, for whom (the journal's `by` names him), and whether he may change the arguments."""
 
     expires_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] = 86_400
     to: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    edit: bool = False
 
 
 class Link(Shown):

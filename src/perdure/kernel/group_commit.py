@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
-from perdure.errors import PerdureError, StoreBusy, StoreError, StoreFull
+from perdure.errors import AlreadyExists, PerdureError, StoreBusy, StoreError, StoreFull
 from perdure.store.contract import Store, Transaction
 from perdure.values.clock import Clock
 
 if TYPE_CHECKING:
     from perdure.kernel.outbox import Outbox
+    from perdure.store.contract import NewRun
 
 log = logging.getLogger("perdure.kernel")
 
+T = TypeVar("T")
 Verdict = Exception | list[int] | None
 _BATCH_MOST = 2_000
 _RETRY_SECONDS = 0.5
@@ -140,6 +143,8 @@ class GroupCommit:
         outbox = self.outbox
         told = [outbox.enclose(transaction) for transaction in transactions] if outbox is not None else None
         verdicts = await self._write(transactions)
+        if outbox is not None and told is not None:
+            await self._write_without_known(outbox, transactions, told, verdicts)
         for index, (done, verdict) in enumerate(zip(writing, verdicts, strict=True)):
             if outbox is not None and told is not None and told[index]:
                 outbox.settle(told[index], accepted=not isinstance(verdict, Exception))
@@ -148,10 +153,23 @@ class GroupCommit:
                 return  # somebody gave up the node; the others have heard
         self._writing = []
 
+    async def _write_without_known(
+        self, outbox: Outbox, transactions: list[Transaction], told: list[list[NewRun]], verdicts: list[Verdict]
+    ) -> None:
+        """Once more what was refused only because what tells of it exists already."""
+        for index, verdict in enumerate(verdicts):
+            if not (told[index] and isinstance(verdict, AlreadyExists)):
+                continue
+            if await self._patiently(partial(outbox.skip_known, transactions[index], told[index])):
+                [verdicts[index]] = await self._write([transactions[index]])
+
     async def _write(self, transactions: list[Transaction]) -> list[Verdict]:
+        return list(await self._patiently(lambda: self._store.commit(transactions)))
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                verdicts = await self._store.commit(transactions)
+                result = await work()
             except (StoreFull, StoreBusy) as error:
                 if self.stalled is None:
                     log.error("%s", error)
@@ -161,7 +179,7 @@ class GroupCommit:
                 await self._wait_for_room()
             else:
                 self.stalled = None
-                return verdicts
+                return result
 
     async def _wait_for_room(self) -> None:
         self._pause = asyncio.get_running_loop().create_future()

@@ -31,12 +31,16 @@ class Outbox:
         self._subscriptions = subscriptions
 
     def enclose(self, transaction: Transaction) -> list[NewRun]:
-        """Add to `transaction` the runs that tell of its events; gives them."""
+        """Add to `transaction` the runs that tell of its events; gives them.
+
+        The store may drop those that tell of a new run's beginning, and have it begin later: they are never born running.
+        """
         home, sure = self._home(transaction)
+        created = {new.run.id for new in transaction.create}
         told = [
             self._kernel.new_run(
                 notice.agent, notice.input_json, id=notice.run, session=None, concurrency_key=notice.concurrency_key,
-                near=home, begin=sure,
+                near=home, begin=sure and (event.seq == 1 or event.run not in created),
             )
             for agent, event in _events(transaction)
             for notice in self._subscriptions.notices(agent, event)
@@ -44,6 +48,19 @@ class Outbox:
         if told:
             transaction.create = [*transaction.create, *told]
         return told
+
+    async def skip_known(self, transaction: Transaction, told: list[NewRun]) -> bool:
+        """Take what exists already out of a transaction that was refused, and out of `told`; whether there was any.
+
+        Told twice is told once: that is no reason to refuse the events, whose author would try for ever.
+        """
+        known = [new for new in told if await self._kernel.store.run(new.run.id) is not None]
+        for new in known:
+            told.remove(new)
+            if new.run.status is RunStatus.RUNNING:  # else the place that it may have is that of the earlier one
+                self._kernel.not_written(new)
+        transaction.create = [new for new in transaction.create if new not in known]
+        return bool(known)
 
     def settle(self, told: list[NewRun], *, accepted: bool) -> None:
         """What became of a transaction that `told` was enclosed in."""

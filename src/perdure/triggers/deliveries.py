@@ -62,12 +62,15 @@ class Deliveries:
         before: str | None = None
         while len(found) < limit:
             page = await self._runtime.runs(RunFilter(agent=AGENT, statuses=statuses, before=before, limit=_PAGE))
-            about = [run for run in page if run.concurrency_key == webhook]
-            found += [await self._shown(run) for run in about if not (dead and await self._retried(run))]
+            for run in page:
+                if run.concurrency_key == webhook and not (dead and await self._retried(run)):
+                    found.append(await self._shown(run))
+                    if len(found) == limit:
+                        break
             if len(page) < _PAGE:
                 break
             before = page[-1].id
-        return found[:limit]
+        return found
 
     async def retry(self, webhook: str, delivery: str) -> str:
         """Deliver again what is dead; the id of the new run. Asked again, the same one. Raises NotFound, InvalidInput."""

@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from perdure.errors import InvalidInput, NoRetry, PerdureError
+from perdure.hands.threads import ThreadPool
 
 if TYPE_CHECKING:
     import ssl
@@ -29,8 +30,17 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 _URL_LONGEST = 2_000
 #: Of an answer, for people who look why it was no good.
 _ANSWER_BYTES = 2_000
-#: What clouds answer secrets at, beside link-local addresses: AWS over IPv6, Alibaba, Oracle.
-_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
+_LOOKUPS_AT_ONCE = 4
+#: What clouds answer secrets at, beside link-local addresses: AWS over IPv6, Alibaba, Oracle, Azure, Google over IPv6.
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        (
+            "fd00:ec2::254", "fd00:ec2::23", "100.100.100.200", "192.0.0.192", "fd00:c1::a9fe:a9fe", "168.63.129.16",
+            "fd20:ce::254",
+        ),
+    )
+)  # fmt: skip
 #: IPv6 addresses that lead to IPv4 ones: the last 32 bits.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -125,7 +135,7 @@ async def _checked(host: str, port: int, reach: Reach, resolve: Resolve) -> list
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await _lookups().run(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return [str(place[0]) for *_, place in found]
 
 
@@ -151,6 +161,12 @@ async def _send(target: httpx2.URL, address: str, headers: Mapping[str, str], bo
 
 
 @cache
+def _lookups() -> ThreadPool:
+    # Of its own: names that somebody makes slow to look up on purpose are not to hold up all other lookups of the process.
+    return ThreadPool(_LOOKUPS_AT_ONCE, "perdure-lookup")
+
+
+@cache
 def _tls() -> ssl.SSLContext:
     import ssl  # noqa: PLC0415 - only who calls others needs it
 
@@ -158,6 +174,8 @@ def _tls() -> ssl.SSLContext:
 
 
 def _leads_nowhere(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+        return True
     return address.is_multicast or address.is_unspecified or address.is_reserved
 
 

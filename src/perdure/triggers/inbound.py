@@ -87,7 +87,7 @@ class Inbounds:
 
     async def list(self) -> list[Inbound]:
         """All of them, by name."""
-        return [_inbound(document) for document in await all_records(self._store, KIND)]
+        return await all_records(self._store, KIND, _inbound)
 
     async def remove(self, name: str) -> None:
         """Believe it no more. Raises NotFound."""

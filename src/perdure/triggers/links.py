@@ -2,7 +2,8 @@
 
 The link holds a random token, and the store only its hash. It is used up by the decision, not by being looked at: mail
 programs and messengers look at links to show what is behind them. It dies with its time, with the decision by others, and
-with the action: what it consents to is the action whose hash it was made for.
+with the action: what it consents to is the action whose hash it was made for, or, if its maker allows that, the same
+action with arguments that are changed first.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ class Link:
     ask: Ask
     action: str
     args: Any
-    #: whom it was made for: what the journal keeps as `by`
+    #: for whom, and by whom it was made: what the journal keeps as `by`
     by: str
+    #: the arguments may be changed before it is approved
+    edit: bool
     expires: int
     id: str
     version: int
@@ -54,9 +57,10 @@ class Links:
         self._clock = runtime.kernel.clock
 
     async def make(
-        self, ask_id: str, *, by: str, to: str | None = None, expires_seconds: float = DEFAULT_SECONDS
-    ) -> tuple[str, str]:
-        """The token of a new link, and until when it is good. `by` makes it, for `to`.
+        self, ask_id: str, *, by: str, to: str | None = None, expires_seconds: float = DEFAULT_SECONDS,
+        edit: bool = False,
+    ) -> tuple[str, str]:  # fmt: skip
+        """The token of a new link, and until when it is good. `by` makes it, for `to`, who may `edit` the arguments or not.
 
         Raises NotFound, AlreadySettled, InvalidInput (it is no approval, or the time is too long).
         """
@@ -68,7 +72,8 @@ class Links:
         if ask.status != "open":
             raise AlreadySettled(f"{ask.id} is {ask.status} already")
         token, expires = secrets.token_urlsafe(32), self._clock.now_us() + round(expires_seconds * 1e6)
-        data = {"ask": ask.id, "hash": _hash_of(ask), "by": f"{to} (by link of {by})" if to else f"{by} (by link)"}
+        whose = f"{to} (by link of {by})" if to else f"{by} (by link)"
+        data = {"ask": ask.id, "hash": _hash_of(ask), "by": whose, "edit": edit}
         await self._store.put_document(Document(KIND, _digest(token), encode(data), 0, expires))
         return token, iso(expires)
 
@@ -86,18 +91,24 @@ class Links:
             raise DeadLink("the action is not the one that this link was made for; ask for another link")
         detail = decode(ask.detail)
         return Link(
-            ask, detail["action"], detail["args"], data["by"], document.expires or 0, document.id, document.version
-        )
+            ask, detail["action"], detail["args"], data["by"], data.get("edit", False), document.expires or 0,
+            document.id, document.version,
+        )  # fmt: skip
 
     async def decide(
         self, token: str, *, approve: bool, edit: dict[str, Any] | None = None, note: str | None = None
     ) -> Link:
         """Approve (with `edit`: with other arguments, by name) or reject, once.
 
-        Raises DeadLink, AlreadySettled, and InvalidInput for an edit that does not fit: the link is then as good as before.
+        Raises DeadLink, AlreadySettled, and InvalidInput for an edit that does not fit, or that the link does not allow: it
+        is then as good as before.
         """
         link = await self.look(token)
         if edit:
+            if not link.edit:
+                raise InvalidInput(
+                    "this link is for the action as it is; to change it, ask for a link that allows changes"
+                )
             check_answer(link.ask.id, decode(link.ask.detail).get("schema"), {**link.args, **edit})
         # Whoever takes it away decides; should the store fail right after, nothing was decided and the link is lost.
         if not await self._store.drop_document(KIND, link.id, link.version):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from perdure.errors import InvalidInput, NotFound, StoreBusy
 from perdure.store.contract import Document, Store
 from perdure.values.json import decode, encode
+
+T = TypeVar("T")
+log = logging.getLogger("perdure.triggers")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 #: Others may write between reading and writing, but hardly so often.
@@ -26,11 +31,17 @@ def check_name(what: str, name: str) -> str:
     return name
 
 
-async def all_records(store: Store, kind: str) -> list[Document]:
-    """All documents of a kind, by id."""
-    found: list[Document] = []
-    while page := await store.documents(kind, after=found[-1].id if found else ""):
-        found += page
+async def all_records(store: Store, kind: str, read: Callable[[Document], T]) -> list[T]:
+    """What `read` makes of all documents of a kind, by id. One that it cannot read is logged, and stops no other."""
+    found: list[T] = []
+    after = ""
+    while page := await store.documents(kind, after=after):
+        after = page[-1].id
+        for document in page:
+            try:
+                found.append(read(document))
+            except Exception as error:  # noqa: BLE001 - whoever wrote it: others are not to suffer
+                _complain(kind, document.id, document.version, f"{type(error).__name__}: {error}")
     return found
 
 
@@ -73,6 +84,14 @@ async def drop_record(store: Store, kind: str, id: str) -> None:
     found = await record(store, kind, id)
     if not await store.drop_document(kind, found.id):
         raise _unknown(kind, id)
+
+
+@lru_cache(maxsize=1_000)  # it is read again every few seconds: once is enough
+def _complain(kind: str, id: str, version: int, why: str) -> None:
+    log.error(
+        "%s %s cannot be read, and does nothing (version %d: %s); remove it: perdure %s remove %s",
+        kind, id, version, why, kind, id,
+    )  # fmt: skip
 
 
 def _unknown(kind: str, id: str) -> NotFound:

@@ -76,4 +76,6 @@ class Subscriptions:
             await self.look()
         except StoreError as error:
             log.warning("webhooks are as they were: %s", error)
+        except Exception:
+            log.exception("webhooks are as they were")
         self._look_later()

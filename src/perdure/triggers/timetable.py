@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, StoreError
 from perdure.triggers.schedules import Schedule, Schedules
 from perdure.values.clock import Clock
 
@@ -31,6 +32,8 @@ class Timetable:
         self._up_since = 0
         #: schedule -> up to when its slots were looked at here
         self._done: dict[str, int] = {}
+        #: schedules that this host cannot read
+        self._unreadable: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Future[None] | None = None
 
@@ -65,25 +68,48 @@ class Timetable:
         """Start what is due; gives the next slot of all."""
         schedules = await self._schedules.list()
         now = self._clock.now_us()
-        self._done = {schedule.name: self._done.get(schedule.name, 0) for schedule in schedules}
+        # This clock may have jumped ahead and come back.
+        self._up_since = min(self._up_since, now)
+        self._done = {schedule.name: min(self._done.get(schedule.name, 0), now) for schedule in schedules}
+        self._complain(schedules)
         coming: list[int] = []
         for schedule in schedules:
             if schedule.paused or not self._schedules.can_start(schedule):
                 continue
-            slot = self._due(schedule, now)
-            if slot is not None:
-                await self._schedules.fire(schedule, slot)
-            self._done[schedule.name] = now
-            following = schedule.next(now)
-            coming += [] if following is None else [following]
+            try:
+                await self._start_due(schedule, now)
+                following = schedule.next(now)
+            except StoreError:
+                raise  # nor could the others start
+            except Exception:
+                log.exception("schedule %s waits", schedule.name)
+            else:
+                coming += [] if following is None else [following]
         return min(coming, default=None)
+
+    def _complain(self, schedules: Sequence[Schedule]) -> None:
+        before, self._unreadable = self._unreadable, set()
+        for schedule in schedules:
+            if schedule.problem is not None:
+                self._unreadable.add(schedule.name)
+                if schedule.name not in before:
+                    log.error("schedule %s starts nothing here: %s", schedule.name, schedule.problem)
+
+    async def _start_due(self, schedule: Schedule, now: int) -> None:
+        slot = self._due(schedule, now)
+        if slot is not None:
+            await self._schedules.fire(schedule, slot)
+        self._done[schedule.name] = now
 
     def _due(self, schedule: Schedule, now: int) -> int | None:
         """The newest slot that is to be dealt with."""
+        if schedule.cron is None:
+            return None
         dealt = 0 if schedule.last is None else schedule.last["slot"]
         patience_us = round(max(schedule.catch_up_seconds, _LATE_SECONDS) * 1e6)
-        after = max(schedule.since, dealt, self._done[schedule.name], now - patience_us)
-        slot = schedule.cron.latest(min(after, now), now)
+        # What a clock noted that had jumped ahead says nothing about now; clocks of servers differ a little.
+        noted = [moment for moment in (schedule.since, dealt) if moment <= now + _LATE_SECONDS * 1e6]
+        slot = schedule.cron.latest(max(*noted, self._done[schedule.name], now - patience_us), now)
         if slot is None or slot > self._up_since or now - slot <= schedule.catch_up_seconds * 1e6:
             return slot
         return None

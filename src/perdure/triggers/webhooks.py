@@ -79,7 +79,7 @@ class Webhooks:
 
     async def list(self) -> list[Webhook]:
         """All webhooks, by id."""
-        return [_webhook(document) for document in await all_records(self._store, KIND)]
+        return await all_records(self._store, KIND, _webhook)
 
     async def find(self, id: str) -> Webhook:
         """The webhook with this id. Raises NotFound."""
@@ -97,7 +97,13 @@ class Webhooks:
 def _webhook(document: Document) -> Webhook:
     data = decode(document.data)
     return Webhook(
-        document.id, data["url"], tuple(data["types"]), data["agent"], data["secret"], data["created"], data["disabled"]
+        document.id,
+        data["url"],
+        tuple(map(str, data["types"])),
+        data["agent"],
+        data["secret"],
+        data["created"],
+        data["disabled"],
     )
 
 

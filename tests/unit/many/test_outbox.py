@@ -328,3 +328,30 @@ def test_a_crash_between_key_and_run_is_healed_by_the_next_try(shard, after):
     points = asyncio.run(attempt(None))
     for dies_at in range(1, points + 1):
         asyncio.run(attempt(dies_at))
+
+
+def test_what_did_not_happen_yet_is_not_told():
+    """A run born running whose shard is elsewhere begins later, and brings what tells of that then: under the same id."""
+
+    async def scenario(there):
+        store = await there.open()
+        fence = await there.own(store, HERE)
+        born = there.new("parent.2", THERE, status=RunStatus.RUNNING)
+        born.events.append(there.event("parent.2", 2, "run.started"))
+        places = ((1, HERE), (1, THERE), (2, HERE), (2, THERE))
+        told = [there.new(f"parent.2.{seq}-wh_{shard[0]}", shard) for seq, shard in places]
+        await must(store, Transaction(create=[there.new("parent", HERE)]))
+        await must(store, Transaction(fence=fence, events=[there.event("parent", 2)], create=[born, *told]))
+        await settle()
+        found = [await store.run(new.run.id) is not None for new in (born, *told)]
+        assert found == [True, True, True, False, False]
+        keyed = there.new("keyed", THERE, status=RunStatus.RUNNING, idempotency_key="k")
+        keyed.events.append(there.event("keyed", 2, "run.started"))
+        await must(store, Transaction(create=[keyed, there.new("keyed.1-wh", HERE), there.new("keyed.2-wh", HERE)]))
+        await settle()
+        assert (await store.run("keyed")).status == "queued"
+        assert await store.run("keyed.1-wh") is not None
+        assert await store.run("keyed.2-wh") is None
+        await store.close()
+
+    play(scenario)

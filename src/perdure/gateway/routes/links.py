@@ -37,10 +37,10 @@ _HEADERS = {"Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
     answers={201: trigger_schemas.Link}, problems=(404, 409),
 )  # fmt: skip
 async def make_link(call: Call) -> Answer:
-    """A link with which whoever has it may approve or reject this one action, once."""
+    """A link with which whoever has it may approve or reject this one action, once; with `edit`, change it first."""
     body: trigger_schemas.LinkBody = call.body
     token, expires = await call.gateway.triggers.links.make(
-        call.path["ask"], by=call.principal.name, to=body.to, expires_seconds=body.expires_seconds
+        call.path["ask"], by=call.principal.name, to=body.to, expires_seconds=body.expires_seconds, edit=body.edit
     )
     return Answer({"url": f"{call.gateway.settings.public_url}/a/{token}", "expires": expires}, 201)
 
@@ -108,10 +108,15 @@ def _changed(link: Link, given: dict[str, str]) -> dict[str, Any]:
     for name, text in given.items():
         if name not in link.args:
             raise InvalidInput(f"{link.action} has no argument {name!r}")
-        plain = text.replace("\r\n", "\n")  # a form's own line ends
-        if plain != _json(link.args[name]):
+        plain = _as_sent(text)
+        if plain != _as_sent(_json(link.args[name])):
             changed[name] = plain if isinstance(link.args[name], str) else _value(name, plain)
     return changed
+
+
+def _as_sent(text: str) -> str:
+    """As a browser's field holds it, whatever line ends it was given or sends."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
 
 
 def _value(name: str, text: str) -> Any:
@@ -143,12 +148,13 @@ Run {_text(ask.run)}.</p>"""
 
 
 def _fields(link: Link) -> str:
-    """A field for each argument: what is approved is what they say."""
-    if not isinstance(link.args, dict) or not link.args:
+    """A field for each argument, where the link allows changes: what is approved is what they say."""
+    if not link.edit or not isinstance(link.args, dict) or not link.args:
         return ""
+    # A browser drops the first line end of a field: that one is ours.
     fields = "".join(
         f'<label for="arg-{number}">{_text(name)}</label>'
-        f'<textarea id="arg-{number}" name="{_text(_ARGUMENT + name)}" rows="1">{escape(_json(value))}</textarea>'
+        f'<textarea id="arg-{number}" name="{_text(_ARGUMENT + name)}" rows="1">\n{escape(_json(value))}</textarea>'
         for number, (name, value) in enumerate(link.args.items())
     )
     return f"<details><summary>Change it first</summary>{fields}</details>"

@@ -85,10 +85,12 @@ async def trigger_schedule(call: Call) -> Answer:
     answers=trigger_schemas.Started, problems=(404, 409),
 )  # fmt: skip
 async def backfill_schedule(call: Call) -> Answer:
-    """Start the run of every slot of a time that has passed. A slot that has had its run keeps it."""
+    """Start the run of every slot of a time that has passed. A slot that has had its run keeps it.
+
+    One that cannot start stops no other: it is among the `problems`.
+    """
     since, until = _moment(call.body.since), _moment(call.body.until)
-    started = await call.gateway.triggers.schedules.backfill(call.path["schedule"], since, until)
-    return Answer({"runs": list(started)})
+    return Answer((await call.gateway.triggers.schedules.backfill(call.path["schedule"], since, until)).as_json())
 
 
 def _moment(text: str) -> int:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
+from perdure.errors import StoreError
 from perdure.gateway import schemas, trigger_schemas
 from perdure.gateway.access.principal import Scope
 from perdure.gateway.endpoint import Answer, Call, Section
+
+log = logging.getLogger("perdure.gateway")
 
 webhooks = Section(
     "Webhooks", "Events of runs, POSTed as CloudEvents with the signature of Standard Webhooks; none is forgotten."
@@ -24,7 +29,10 @@ async def add_webhook(call: Call) -> Answer:
     """A new webhook. Its secret, with which the receiver checks signatures, is shown this once."""
     body: trigger_schemas.WebhookBody = call.body
     added = await call.gateway.triggers.webhooks.add(body.url, body.types, agent=body.agent, secret=body.secret)
-    await call.gateway.triggers.look()
+    try:
+        await call.gateway.triggers.look()
+    except StoreError as error:  # it is there, and known within seconds; its secret must not be lost
+        log.warning("webhook %s is not told of anything yet: %s", added.id, error)
     return Answer({**added.as_json(), "secret": added.secret}, 201)
 
 

@@ -7,7 +7,7 @@ posted from there, so that two databases cannot start it twice.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from perdure.store.contract import NewRun, Signal, Transaction
@@ -17,7 +17,7 @@ from perdure.store.many.finding import Finding
 from perdure.store.many.members import Members
 from perdure.store.many.places import Places
 from perdure.store.many.signal_ids import inner_id
-from perdure.values.ids import shard_of
+from perdure.values.ids import notice_run_id, shard_of
 from perdure.values.json import encode
 from perdure.values.runs import RunStatus
 
@@ -25,6 +25,8 @@ from perdure.values.runs import RunStatus
 _COMING_MAX = 65_536
 #: More than wait anywhere.
 _PARCELS_MAX = 100_000
+#: Events of a run that is posted: that it was queued. It begins over there.
+_KEPT = 1
 
 
 @dataclass(slots=True)
@@ -138,14 +140,15 @@ class Planner:
         if replace(work, fence=None, create=()) != Transaction(signals=[], consume=[]) or keys > 1:
             raise ValueError(f"run {run.id} has an idempotency key: it is created by a transaction of its own")
         # What tells of it goes along: made here, where it lives here.
+        create = _without_untold(work.create, [new])
         here = [
             other
-            for other in work.create
+            for other in create
             if other is not new and other.run.shard not in away and self._places.of(other.run.shard) == place
         ]
         for other in here:
             self._finding.remember(other.run)
-        post = [self._parcel(other, "") for other in work.create if other not in here]
+        post = [self._parcel(other, "") for other in create if other not in here]
         return Plan(place, Transaction(create=here, exchange=Exchange(notes=[note], post=post)), keyed=new)
 
     def _split(self, work: Transaction, place: int, away: Collection[str], late: Collection[int] = ()) -> Plan:
@@ -155,6 +158,8 @@ class Planner:
             return bool(shard) and (shard in away or self._places.of(shard) != place)
 
         create = [new for new in work.create if elsewhere(new.run.shard)]
+        if (told := _without_untold(work.create, create)) is not work.create:
+            work, create = replace(work, create=told), [new for new in create if new in told]
         here = [not elsewhere(signal.shard) and id(signal) not in late for signal in work.signals]
         if not create and all(here):
             for new in work.create:
@@ -181,11 +186,21 @@ class Planner:
         run = new.run
         if run.status is RunStatus.RUNNING:
             # Its shard moved after its creator looked: whoever owns that now begins it.
-            new = NewRun(replace(run, status=RunStatus.QUEUED), new.events[:1], new.session_must_be_free)
+            new = NewRun(replace(run, status=RunStatus.QUEUED), new.events[:_KEPT], new.session_must_be_free)
         if len(self._coming) >= _COMING_MAX:
             self._coming.clear()
         self._coming[run.id] = run.shard
         return Parcel(run.shard, sender, creation(new))
+
+
+def _without_untold(create: Sequence[NewRun], posted: Sequence[NewRun]) -> Sequence[NewRun]:
+    """`create` without what tells of events that do not happen now, since runs `posted` begin later.
+
+    When they do happen, they bring what tells of them, under the same ids.
+    """
+    begun_later = [new for new in posted if new.run.status is RunStatus.RUNNING]
+    untold = tuple(notice_run_id(new.run.id, event.seq, "") for new in begun_later for event in new.events[_KEPT:])
+    return [new for new in create if not new.run.id.startswith(untold)] if untold else create
 
 
 def claim_of(new: NewRun, shard: str) -> Note:
