@@ -6,12 +6,19 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.gateway.processes import TOKEN, free_port, running
 
@@ -163,3 +170,36 @@ def test_a_taken_port_is_told(folder):
         taken.listen()
         port = str(taken.getsockname()[1])
         assert "--port" in refusal(folder, "serve", "shop.py", "--port", port, env={"PERDURE_TOKEN": TOKEN})
+
+
+def certificate(folder):
+    """A certificate for this machine, signed by itself; the files of it and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    files = folder / "cert.pem", folder / "key.pem"
+    files[0].write_bytes(made.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+def test_it_speaks_tls(folder):
+    """With its own certificate; the cookie then travels over TLS only."""
+    cert, key = certificate(folder)
+    port = free_port()
+    words = ("--tls-cert", str(cert), "--tls-key", str(key), "--public-url", f"https://localhost:{port}")
+    with running(folder, "serve", "shop.py", "--port", str(port), *words) as server:
+        assert server.said["url"] == f"https://localhost:{port}"
+        trusted = ssl.create_default_context(cafile=str(cert))
+        with httpx2.Client(base_url=server.said["url"], verify=trusted, timeout=20) as client:
+            assert client.get("/healthz").json() == {"status": "ok"}
+            cookie = client.post("/v1/login", json={"code": TOKEN}).headers["set-cookie"]
+        assert cookie.startswith("__Host-perdure=")
+        assert "; Secure" in cookie

@@ -88,7 +88,11 @@ export class Feed {
   }
 
   async #readPages() {
-    const read = (after) => get(at("runs", this.run, "events"), { after, limit: PAGE }, this.#abort.signal);
+    const read = (after) => {
+      const page = get(at("runs", this.run, "events"), { after, limit: PAGE }, this.#abort.signal);
+      page.catch(() => {}); // once one has failed, nobody waits for those behind it
+      return page;
+    };
     // Numbers are dense, so the pages after the first need not wait for each other.
     for (
       let pages = [read(0)], more = true;
