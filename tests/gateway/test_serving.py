@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 SHOP = """
 from perdure import Context, agent, tool
 
-@tool
+@tool(effect="keyed")
 async def greet(name: str) -> str:
     with open("effects.txt", "a") as file:
         file.write(name + "\\n")

@@ -568,42 +568,6 @@ class FarStore:
         return call if asyncio.iscoroutinefunction(method) and name not in ("close", "wait_change") else method
 
 
-class BusyAtFirst:
-    """A store that is busy when a node says for the first time, and claims for the first time, that it is there."""
-
-    def __init__(self, store):
-        self._store = store
-        self._busy = {"beat", "claim"}
-
-    def __getattr__(self, name):
-        method = getattr(self._store, name)
-        if name not in self._busy:
-            return method
-        self._busy.discard(name)
-
-        async def refuse(*args, **options):
-            raise StoreBusy("somebody else writes, and writes")
-
-        return refuse
-
-
-def test_a_node_joins_as_soon_as_the_store_has_time(world):
-    """It waits, as the nodes do that are there."""
-
-    @agent
-    async def quick(ctx: Context) -> str:
-        return "done"
-
-    async def scenario():
-        world.wrap = BusyAtFirst
-        starting = asyncio.create_task(world.start(quick))
-        while not starting.done():
-            await world.clock.advance(0.1)
-        assert await (await starting.result().start(quick)).result() == "done"
-
-    play(world, scenario)
-
-
 def far_world(world):
     """Let every store of the world be one that can go away; gives them."""
     stores = []

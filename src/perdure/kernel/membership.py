@@ -88,9 +88,8 @@ class Membership:
         self.parts.needs = Needs(programs)
         self._said = Node(kernel.node, f"{socket.gethostname()}:{os.getpid()}", self._clock.now_us(), programs)
         kernel.leases.want(f"{name}:{slot}" for name in names for slot in range(kernel.slots))
-        # Others may keep a store busy for longer than it waits: who joins is in no more of a hurry than who is there.
-        await kernel.reads.keep_trying(self._say)
-        await kernel.ownership.recover(await kernel.reads.keep_trying(self._claim))
+        await self._beat(self._said)
+        await kernel.ownership.recover(await self._claim())
         self._tend_at(self._next())
 
     def changed(self) -> None:
@@ -158,10 +157,6 @@ class Membership:
             moments.append(now + _LOOK_SECONDS * (1 if self._orphans else max(1, len(self._others))))
             moments += [self._expiry_at] if self._expiry_at > now else []
         return min(moments)
-
-    async def _say(self) -> None:
-        assert self._said is not None
-        await self._beat(self._said)
 
     async def _beat(self, said: Node) -> None:
         kernel, sent = self._kernel, self._clock.monotonic()
