@@ -16,6 +16,7 @@ import pytest
 import perdure
 from perdure.errors import StoreBusy
 from perdure.gateway.access.principal import Scope
+from perdure.gateway.access.rates import Rates
 from perdure.store import MemoryStore, SqliteStore
 from tests.gateway.servers import TOKEN, play, served
 
@@ -403,6 +404,18 @@ class TestWeb:
             assert int(answers[-1].headers["retry-after"]) >= 1
 
         play(scenario, requests_per_second=0.01, requests_at_once=5)
+
+    def test_14_strangers_have_a_rate_too(self):
+        """For what anybody may ask for, by their address."""
+
+        async def scenario(server):
+            access = server.gateway.access
+            access._public = Rates(server.runtime.kernel.clock, 0.01, 3)
+            answers = [await server.get("/healthz") for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [200] * 3 + [429]
+            assert (await server.get("/v1/me")).status_code == 200
+
+        play(scenario)
 
     def test_15_what_a_caller_says_of_itself_is_not_believed(self):
         """Scopes and users come from the key alone."""

@@ -10,6 +10,7 @@ import httpx2
 
 from perdure import Context, Runtime, agent, current_step, tool
 from perdure.errors import StoreBusy
+from perdure.gateway.events import _Connection
 from perdure.store import MemoryStore
 from tests.gateway.servers import AGENTS, TOKEN, play, served
 
@@ -242,6 +243,26 @@ def test_a_server_may_end_and_another_go_on():
         assert first + rest == list(range(1, rest[-1] + 1))
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_news_that_came_while_nobody_waited_are_heard():
+    """A reader that a heartbeat has woken watches the same news once more; they may have come in between."""
+
+    async def scenario():
+        async def silent():
+            await asyncio.Event().wait()
+
+        reader, news = _Connection(silent), asyncio.get_running_loop().create_future()
+        waiting = asyncio.create_task(reader.wait(news))
+        await asyncio.sleep(0)
+        reader._ring()
+        assert await waiting == b": beat\n\n"
+        news.set_result(None)
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(reader.wait(news), 1) == b""
+        reader.forget()
+
+    asyncio.run(scenario())
 
 
 def test_who_is_locked_out_is_cut_off():
